@@ -184,7 +184,7 @@ class Platform(Market):
         from stock_assets.storage.registry import open_registry
 
         registry = open_registry(self.settings.mlflow_uri, self.settings.mlflow_artifacts)
-        return models_in_service(self.store, registry, self.calendar, kept=kept_of(self.settings))
+        return models_in_service(self.store, registry, self.calendar, model_tables=kept_of(self.settings))
 
     def materialize(
         self,

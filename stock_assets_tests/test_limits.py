@@ -33,29 +33,7 @@ BARE = re.compile(
     "|theirs|them|thing|told|wanted|what)"
 )
 #: Files that still have some of them: a rename takes a file out.
-BARE_IN = frozenset(
-    (
-        "defs/bars.py",
-        "features/announcement_features.py",
-        "features/materialize/__init__.py",
-        "features/materialize/blocks.py",
-        "features/peers.py",
-        "features/reactions.py",
-        "features/side_features.py",
-        "features/stationary.py",
-        "model/market_rows.py",
-        "model/materialize/versions.py",
-        "model/progress.py",
-        "serving/bars.py",
-        "storage/ranges.py",
-        "storage/warehouse.py",
-        "trading/book_files.py",
-        "trading/ledger.py",
-        "trading/measures.py",
-        "trading/portfolio.py",
-        "trading/sensitivities.py",
-    )
-)
+BARE_IN: frozenset[str] = frozenset()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

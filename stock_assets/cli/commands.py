@@ -196,9 +196,8 @@ def models() -> None:
     if rows.is_empty():
         tables = "trained_rnn and trained_baselines" if of_days else "trained_bar_models"
         raise StockAssetsError(f"no model is trained yet. Materialize {tables} first.")
-    rows = rows if of_days else rows.drop("model_year")
-    titles = {name: name.replace("_", " ") for name in rows.columns} | {"reason": "why"}
-    out.print(frame_table(rows.rename(titles)))
+    titles = {name: name.replace("_", " ") for name in rows.columns if of_days or name != "model_year"}
+    out.print(frame_table(rows.select(*titles).rename(titles | {"reason": "why"})))
 
 
 @app.command("rollback")

@@ -59,8 +59,8 @@ def prune_looks(instance: dg.DagsterInstance) -> int:
 
     The partitions stay materialized by the newest look, and by the run that makes the session once it is over.
     """
-    finished = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE]
-    looks = instance.get_run_records(dg.RunsFilter(tags={ASKED_BY: LOOKING}, statuses=finished))  # newest first
+    end_statuses = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE]
+    looks = instance.get_run_records(dg.RunsFilter(tags={ASKED_BY: LOOKING}, statuses=end_statuses))  # newest first
     for record in looks[LOOKS_KEPT:]:
         instance.delete_run(record.dagster_run.run_id)
     return len(looks[LOOKS_KEPT:])
@@ -84,9 +84,13 @@ def bar_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Every asset of a market of bars, in flow order."""
     note = SIMULATED if settings.source == "simulated" else f" Source: {settings.source}."
     market_and_features = (_raw_bars, _bars, _bar_features, _bar_labels)
-    predicted = (_trained_bar_models, _bar_predictions, _bar_report, _bar_publication)
-    made = (*market_and_features, *predicted, bar_drift_asset, bar_backtest_asset)
-    return [universe_asset(settings, note), *(asset(settings, note) for asset in made), bar_promotions_asset(settings)]
+    model_functions = (_trained_bar_models, _bar_predictions, _bar_report, _bar_publication)
+    asset_functions = (*market_and_features, *model_functions, bar_drift_asset, bar_backtest_asset)
+    return [
+        universe_asset(settings, note),
+        *(asset(settings, note) for asset in asset_functions),
+        bar_promotions_asset(settings),
+    ]
 
 
 def _raw_bars(settings: Settings, note: str) -> dg.AssetsDefinition:
@@ -107,12 +111,12 @@ def _raw_bars(settings: Settings, note: str) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        fetched = fetch_raw_bars(warehouse, settings, source, sessions=sessions, now=clock())
-        answered = checks.answered_result(fetched.failures, fetched.members, "raw_bars")
-        about = _counts({"new_versions": fetched.new_versions}) | {
-            "missing_bars": dg.MetadataValue.json(dict(fetched.missing))
+        fetched_bars = fetch_raw_bars(warehouse, settings, source, sessions=sessions, now=clock())
+        answer_check = checks.answered_result(fetched_bars.failures, fetched_bars.members, "raw_bars")
+        details = _counts({"new_versions": fetched_bars.new_versions}) | {
+            "missing_bars": dg.MetadataValue.json(dict(fetched_bars.missing))
         }
-        return report_sessions(context, fetched.bars, sessions, checks=[answered], about_last=about)
+        return report_sessions(context, fetched_bars.bars, sessions, checks=[answer_check], about_last=details)
 
     return raw_bars
 
@@ -129,9 +133,11 @@ def _bars(settings: Settings, note: str) -> dg.AssetsDefinition:
     )
     def bars(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        cleaned = clean_bars(warehouse, settings, sessions)
-        about = _counts({"changed": cleaned.changed}) | {"suspect_bars": dg.MetadataValue.json(dict(cleaned.suspect))}
-        return report_sessions(context, cleaned.rows, sessions, about_last=about)
+        clean_rows = clean_bars(warehouse, settings, sessions)
+        details = _counts({"changed": clean_rows.changed}) | {
+            "suspect_bars": dg.MetadataValue.json(dict(clean_rows.suspect))
+        }
+        return report_sessions(context, clean_rows.rows, sessions, about_last=details)
 
     return bars
 
@@ -148,8 +154,8 @@ def _bar_features(settings: Settings, note: str) -> dg.AssetsDefinition:
     )
     def bar_features(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        made = make_bar_features(warehouse, settings, sessions)
-        return report_sessions(context, made.rows, sessions, about_last=_since(made.since))
+        features = make_bar_features(warehouse, settings, sessions)
+        return report_sessions(context, features.rows, sessions, about_last=_since(features.since))
 
     return bar_features
 
@@ -167,8 +173,8 @@ def _bar_labels(settings: Settings, note: str) -> dg.AssetsDefinition:
     )
     def bar_labels(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        made = make_bar_labels(warehouse, settings, sessions)
-        return report_sessions(context, made.rows, sessions, about_last=_since(made.since))
+        labels = make_bar_labels(warehouse, settings, sessions)
+        return report_sessions(context, labels.rows, sessions, about_last=_since(labels.since))
 
     return bar_labels
 
@@ -196,8 +202,12 @@ def _trained_bar_models(settings: Settings, note: str) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        made = train_bar_models(warehouse, settings, sessions, now=clock(), registry=registry, say=context.log.info)
-        return report_sessions(context, made.rows, sessions, about_last=_counts({"trainings": len(made.trainings)}))
+        trained_models = train_bar_models(
+            warehouse, settings, sessions, now=clock(), registry=registry, say=context.log.info
+        )
+        return report_sessions(
+            context, trained_models.rows, sessions, about_last=_counts({"trainings": len(trained_models.trainings)})
+        )
 
     return trained_bar_models
 
@@ -221,8 +231,8 @@ def _bar_predictions(settings: Settings, note: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         sessions, now = chosen_sessions(context), clock()
         champions = serving_bar_versions(warehouse, registry, sessions, now=now)
-        made = make_bar_predictions(warehouse, settings, sessions, now=now, champions=champions)
-        return report_sessions(context, made.rows, sessions, about_last=_since(made.since))
+        predictions = make_bar_predictions(warehouse, settings, sessions, now=now, champions=champions)
+        return report_sessions(context, predictions.rows, sessions, about_last=_since(predictions.since))
 
     return bar_predictions
 
@@ -241,8 +251,8 @@ def _bar_publication(settings: Settings, note: str) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        published = publish_bars(warehouse, settings, sessions, now=clock())
-        return report_sessions(context, published.rows, sessions, about_last=_since(published.newest))
+        new_publication = publish_bars(warehouse, settings, sessions, now=clock())
+        return report_sessions(context, new_publication.rows, sessions, about_last=_since(new_publication.newest))
 
     return bar_publication
 
@@ -254,12 +264,12 @@ def _bar_report(settings: Settings, note: str) -> dg.AssetsDefinition:
         deps=["bar_predictions", "bar_labels"],
     )
     def bar_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
-        made = make_bar_evaluation(warehouse, settings)
+        evaluation = make_bar_evaluation(warehouse, settings)
         return dg.MaterializeResult(
             metadata={
-                "page": dg.MetadataValue.path(str(made.page)),
-                "scores": dg.MetadataValue.md(made.markdown),
-                "sessions": str(made.report.last_session),
+                "page": dg.MetadataValue.path(str(evaluation.page)),
+                "scores": dg.MetadataValue.md(evaluation.markdown),
+                "sessions": str(evaluation.report.last_session),
             }
         )
 
@@ -274,7 +284,7 @@ def bar_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 def _running_session(settings: Settings) -> dg.SensorDefinition:
     """The sensor `running_session`."""
     calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
-    every = timedelta(minutes=settings.look_minutes or interval.minutes)
+    pause = timedelta(minutes=settings.look_minutes or interval.minutes)
 
     @platform_sensor(
         settings,
@@ -282,7 +292,7 @@ def _running_session(settings: Settings) -> dg.SensorDefinition:
         makes=LOOK,
         seconds=LOOK_SECONDS,
         description=(
-            f"Once a bar of the running session is over, and every {every.seconds // 60} minute(s) at most: its bars, "
+            f"Once a bar of the running session is over, and every {pause.seconds // 60} minute(s) at most: its bars, "
             "features, predictions and publication, in one run, which makes what is new. It waits for the models that "
             f"serve the session. Of the runs of looks the newest {LOOKS_KEPT} stay, and the others go with their "
             "events: a day of looks leaves no more than that."
@@ -291,12 +301,12 @@ def _running_session(settings: Settings) -> dg.SensorDefinition:
     def running_session(tick: Tick) -> Answer:
         if run := _run_of(tick, LOOKING):
             return dg.SkipReason(f"{run} is under way")
-        looked = datetime.fromisoformat(tick.context.cursor) if tick.context.cursor else None
+        last_look = datetime.fromisoformat(tick.context.cursor) if tick.context.cursor else None
         state = read_bar_state(tick.store, tick.now, settle_time(settings))
-        due = look_due(calendar, interval, state, looked=looked, every=every)
-        if isinstance(due, str):
-            return dg.SkipReason(due)
-        work, newest = due
+        work_or_reason = look_due(calendar, interval, state, looked=last_look, every=pause)
+        if isinstance(work_or_reason, str):
+            return dg.SkipReason(work_or_reason)
+        work, newest = work_or_reason
         prune_looks(tick.context.instance)
         answer = next_request(tick.context, [work], LOOKING, now=tick.now)
         if isinstance(answer, dg.RunRequest):
@@ -325,8 +335,12 @@ def _finished_sessions(settings: Settings) -> dg.SensorDefinition:
         if run := _run_of(tick, "finished_sessions"):
             return dg.SkipReason(f"{run} is under way")
         state = read_bar_state(tick.store, tick.now, settle_time(settings))
-        due = (finished_due(calendar, state), judging_due(calendar, state), revision_due(calendar, interval, state))
-        works = [work for work in due if work]
+        works_or_none = (
+            finished_due(calendar, state),
+            judging_due(calendar, state),
+            revision_due(calendar, interval, state),
+        )
+        works = [work for work in works_or_none if work]
         answer = next_request(tick.context, works, "finished_sessions", now=tick.now)
         return answer or dg.SkipReason("every session that is over is complete")
 
@@ -352,8 +366,8 @@ def _bar_training(settings: Settings) -> dg.SensorDefinition:
         if run := _run_of(tick, "bar_training"):
             return dg.SkipReason(f"{run} is under way")
         state = read_bar_state(tick.store, tick.now, settle_time(settings))
-        due = (promotion_due(calendar, state), training_due(calendar, interval, state, training=training))
-        answer = next_request(tick.context, [work for work in due if work], "bar_training", now=tick.now)
+        works_or_none = (promotion_due(calendar, state), training_due(calendar, interval, state, training=training))
+        answer = next_request(tick.context, [work for work in works_or_none if work], "bar_training", now=tick.now)
         return answer or dg.SkipReason("the next session has its models, or has to wait for labels")
 
     return bar_training

@@ -132,8 +132,8 @@ def _fading(k: int) -> pl.Expr:
     decay, number = 0.5 ** (1 / k), pl.col("number")
     first = number - pl.int_range(pl.len()).over("history")  # bars before the first one may be left out
     total = pl.col("total").ewm_mean(half_life=k).over("history") * (1 - decay ** (number - first + 1))
-    rest = total.shift(_CUT, fill_value=0.0).over("history") * decay**_CUT
-    return (total - rest) / (1 - decay ** pl.min_horizontal(number, _CUT))
+    tail = total.shift(_CUT, fill_value=0.0).over("history") * decay**_CUT
+    return (total - tail) / (1 - decay ** pl.min_horizontal(number, _CUT))
 
 
 _TOTAL = pl.col("total")
@@ -157,8 +157,8 @@ def announcement_columns(
     Raises BadBarsError as `histories` does.
     """
     tickers = bars["ticker"].unique().sort()
-    made = AnnouncementRange(schedule, sessions, tickers.to_list(), calendar=calendar)
-    return made.completed(made.own(bars))
+    steps = AnnouncementRange(schedule, sessions, tickers.to_list(), calendar=calendar)
+    return steps.completed(steps.own(bars))
 
 
 class AnnouncementRange:
@@ -186,12 +186,12 @@ class AnnouncementRange:
     def own(self, bars: pl.DataFrame) -> pl.DataFrame:
         """ticker, session, enough, V, g and the volatilities without reactions of every bar of the sessions, sorted by
         ticker and session, from all `bars` of some tickers, which are remembered for `completed`."""
-        kept = bars.filter(pl.col("session").is_between(self._days[0], self._days[-1]))
-        rows = with_variances(histories(kept, BAR_COLUMNS, self._days, lookback=LOOKBACK))
-        cell, asked = self._panels.cell(rows), rows["session"].is_in(self._sessions).to_numpy()
+        bars_in_range = bars.filter(pl.col("session").is_between(self._days[0], self._days[-1]))
+        rows = with_variances(histories(bars_in_range, BAR_COLUMNS, self._days, lookback=LOOKBACK))
+        cell, in_sessions = self._panels.cell(rows), rows["session"].is_in(self._sessions).to_numpy()
         quiet = _Quiet.of(rows, self._reacted[cell])
         self._panels.add(rows, cell, quiet.jumps(rows))
-        return rows.filter(pl.Series(asked)).select(*KEYS, "enough").with_columns(**quiet.columns(asked))
+        return rows.filter(pl.Series(in_sessions)).select(*KEYS, "enough").with_columns(**quiet.columns(in_sessions))
 
     def completed(self, rows: pl.DataFrame) -> pl.DataFrame:
         """`rows` of `own` of all tickers with ticker, session and the COLUMNS."""
@@ -199,16 +199,16 @@ class AnnouncementRange:
             return pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, **dict.fromkeys(COLUMNS, pl.Float64)})
         day, ticker = self._panels.cell(rows)
         first, last = max(0, int(day.min()) - LOOKBACK + 1), int(day.max())
-        seen, days = slice(first, last + 1), np.unique(day - first)
+        in_range, days = slice(first, last + 1), np.unique(day - first)
         panels, events = self._panels.between(first, last + 1), self._events.of_days(first, last)
-        known = _of_reactions(panels, events, self._reacted[seen], days=days, quarters=self._quarters)
+        states = _of_reactions(panels, events, self._reacted[in_range], days=days, quarters=self._quarters)
         self._quarters = dict(list(self._quarters.items())[-2:])  # the next sessions look at no earlier ones
-        place = known.place(day - first)
+        place = states.place(day - first)
         quiet = {name: rows[name].to_numpy() for name in ("V", "g", *_QUIET)}
-        columns = _columns(known, quiet, (place, ticker))
-        enough = rows["enough"].to_numpy() & known.anyone[place]
-        made = {name: np.where(enough, columns[name], np.nan) for name in COLUMNS}
-        return rows.select(KEYS).with_columns(pl.DataFrame(made).fill_nan(None))
+        columns = _columns(states, quiet, (place, ticker))
+        enough = rows["enough"].to_numpy() & states.anyone[place]
+        with_gaps = {name: np.where(enough, columns[name], np.nan) for name in COLUMNS}
+        return rows.select(KEYS).with_columns(pl.DataFrame(with_gaps).fill_nan(None))
 
 
 class _Quiet(NamedTuple):
@@ -240,23 +240,23 @@ class _Quiet(NamedTuple):
         before[:1] = np.nan
         return rows.select(0.5 * (pl.col("total") + _FLOOR).log()).to_series().to_numpy() - before
 
-    def columns(self, asked: np.ndarray) -> dict[str, np.ndarray]:
-        """V, g and the volatilities without reactions of the rows `asked`."""
-        place = self.last[asked]
-        seen = place >= 0
-        if not seen.any():
+    def columns(self, rows_to_fill: np.ndarray) -> dict[str, np.ndarray]:
+        """V, g and the volatilities without reactions of the rows `rows_to_fill`."""
+        place = self.last[rows_to_fill]
+        has_place = place >= 0
+        if not has_place.any():
             return dict.fromkeys(("V", "g", *_QUIET), np.full(len(place), np.nan))
         # bars that no window of an asked row reaches are left out: a single session reads a third
-        needed = np.zeros(len(self.bars) + 1, int)
-        np.add.at(needed, np.maximum(place[seen] - _CUT, 0), 1)
-        np.add.at(needed, place[seen] + 1, -1)
-        kept = np.cumsum(needed[:-1]) > 0
-        moved = (np.cumsum(kept) - 1)[place[seen]]
-        means = self.bars.filter(pl.Series(kept)).select(**_QUIET, V=_mean(pl.col("total") + _FLOOR, 66))
-        columns = {"g": self.g[asked]}
+        needed_changes = np.zeros(len(self.bars) + 1, int)
+        np.add.at(needed_changes, np.maximum(place[has_place] - _CUT, 0), 1)
+        np.add.at(needed_changes, place[has_place] + 1, -1)
+        is_needed = np.cumsum(needed_changes[:-1]) > 0
+        new_places = (np.cumsum(is_needed) - 1)[place[has_place]]
+        means = self.bars.filter(pl.Series(is_needed)).select(**_QUIET, V=_mean(pl.col("total") + _FLOOR, 66))
+        columns = {"g": self.g[rows_to_fill]}
         for name in means.columns:
             columns[name] = np.full(len(place), np.nan)
-            columns[name][seen] = means[name].to_numpy()[moved]
+            columns[name][has_place] = means[name].to_numpy()[new_places]
         return columns
 
 
@@ -305,10 +305,10 @@ def _of_reactions(
     until = days_ahead(events, days, len(grid.tickers), horizon=HORIZON)
     dated = with_dates(events, days, len(grid.tickers))
     present = np.isfinite(grid.r[days]) | grid.present[days]
-    counted = dated & present
-    ahead = (until > 0) & counted
+    is_counted = dated & present
+    ahead = (until > 0) & is_counted
     recently = past.since <= 2
-    moved = np.where(recently, past.residual, np.nan)
+    recent_residual = np.where(recently, past.residual, np.nan)
     five = np.cumsum(np.nan_to_num(residual), axis=0)
     return _Known(
         days,
@@ -321,21 +321,21 @@ def _of_reactions(
         past.jump,
         past.residual,
         five[days] - np.where((days >= 5)[:, None], five[np.maximum(days - 5, 0)], 0.0),
-        peer_means(comoving, days, present=present, panels=(until > 0, recently, moved)),
+        peer_means(comoving, days, present=present, panels=(until > 0, recently, recent_residual)),
         dated,
-        counted.sum(axis=1) > 0,
-        ahead.sum(axis=1) / np.maximum(counted.sum(axis=1), 1),
+        is_counted.sum(axis=1) > 0,
+        ahead.sum(axis=1) / np.maximum(is_counted.sum(axis=1), 1),
     )
 
 
-def _columns(known: _Known, quiet: dict[str, np.ndarray], cell: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-    k, s, size = known.until[cell], known.since[cell], known.size[cell]
-    v, g, market = quiet["V"], quiet["g"], known.market[cell[0], 0]
-    squares = known.squares[cell] + _IMAGINARY * np.exp(2 * (g + market))
-    squares /= known.number[cell] + _IMAGINARY
-    residual, last = np.nan_to_num(known.residual[cell]), np.nan_to_num(known.jump[cell])
-    elapsed = np.where(np.isfinite(s), s, np.inf)
-    peers = known.peers[:, *cell]
+def _columns(state: _Known, quiet: dict[str, np.ndarray], cell: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+    k, s, size = state.until[cell], state.since[cell], state.size[cell]
+    v, g, market = quiet["V"], quiet["g"], state.market[cell[0], 0]
+    squares = state.squares[cell] + _IMAGINARY * np.exp(2 * (g + market))
+    squares /= state.number[cell] + _IMAGINARY
+    residual, last = np.nan_to_num(state.residual[cell]), np.nan_to_num(state.jump[cell])
+    sessions_since = np.where(np.isfinite(s), s, np.inf)
+    peers = state.peers[:, *cell]
 
     def ahead(values: np.ndarray | float) -> np.ndarray:
         return np.where(k > 0, values, 0.0)
@@ -354,34 +354,36 @@ def _columns(known: _Known, quiet: dict[str, np.ndarray], cell: tuple[np.ndarray
         "reaction_mixture": mixture(np.exp(2 * (g + size))),
         "reaction_mixture_squares": mixture(squares),
         "reaction_ahead_level": ahead(0.5 * np.log(v) - _USUAL),
-        "since_reaction_3": np.exp(-elapsed / 3),
-        "since_reaction_10": np.exp(-elapsed / 10),
-        "since_reaction": np.minimum(elapsed / 70, 3.0),
+        "since_reaction_3": np.exp(-sessions_since / 3),
+        "since_reaction_10": np.exp(-sessions_since / 10),
+        "since_reaction": np.minimum(sessions_since / 70, 3.0),
         "reaction_today": (s == 0).astype(float),
         "reaction_yesterday": (s == 1).astype(float),
-        "reaction_echo": last * np.exp(-elapsed / 4),
-        "reaction_dates": known.dated[cell].astype(float),
-        **{f"reaction_residual_{k}": np.where(elapsed <= k, residual, 0.0) for k in (3, 20, 60)},
-        "reaction_ahead_residual_5": ahead(known.residual_5[cell]),
+        "reaction_echo": last * np.exp(-sessions_since / 4),
+        "reaction_dates": state.dated[cell].astype(float),
+        **{f"reaction_residual_{k}": np.where(sessions_since <= k, residual, 0.0) for k in (3, 20, 60)},
+        "reaction_ahead_residual_5": ahead(state.residual_5[cell]),
         "peers_ahead": peers[0],
         "peers_reacted": peers[1],
         "peers_residual": peers[2],
-        "market_ahead": known.share[cell[0]],
+        "market_ahead": state.share[cell[0]],
     }
 
 
 def _of_frames(frames: SideFrames) -> pl.DataFrame:
     tickers = frames.bars["ticker"].unique().sort().to_list()
-    made = _range_of(SideRange(frames.rows, frames.sessions, frames.calendar, tickers, folder=None))
-    return made.completed(made.own(frames.bars))
+    steps = _range_of(SideRange(frames.rows, frames.sessions, frames.calendar, tickers, folder=None))
+    return steps.completed(steps.own(frames.bars))
 
 
-def _range_of(asked: SideRange) -> AnnouncementRange:
+def _range_of(side_range: SideRange) -> AnnouncementRange:
     # a reaction before the bars has no size, and is forgotten by the first of the sessions
-    begin = (*asked.calendar.before(asked.sessions[0], LOOKBACK), asked.sessions[0])[0]
-    schedule = schedule_of(asked.rows[ANNOUNCEMENTS.name], asked.calendar, begin - timedelta(days=7))
-    calendar = asked.calendar.sessions
-    return AnnouncementRange(schedule, asked.sessions, asked.tickers, calendar=calendar, folder=asked.folder)
+    begin = (*side_range.calendar.before(side_range.sessions[0], LOOKBACK), side_range.sessions[0])[0]
+    schedule = schedule_of(side_range.rows[ANNOUNCEMENTS.name], side_range.calendar, begin - timedelta(days=7))
+    calendar = side_range.calendar.sessions
+    return AnnouncementRange(
+        schedule, side_range.sessions, side_range.tickers, calendar=calendar, folder=side_range.folder
+    )
 
 
 GROUP = register_side_group(

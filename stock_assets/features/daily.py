@@ -53,8 +53,8 @@ def with_quantities(rows: pl.DataFrame) -> pl.DataFrame:
 
 def with_market(rows: pl.DataFrame, market: pl.DataFrame) -> pl.DataFrame:
     """`rows` of `with_quantities` of some tickers alone, with the m of all tickers: `market` has session, m."""
-    joined = rows.drop("m").join(market, on="session", how="left", maintain_order="left")
-    return joined.with_columns(**_OF_MARKET)
+    rows_with_market = rows.drop("m").join(market, on="session", how="left", maintain_order="left")
+    return rows_with_market.with_columns(**_OF_MARKET)
 
 
 def with_variances(rows: pl.DataFrame) -> pl.DataFrame:

@@ -84,10 +84,10 @@ class Comovement:
     def sums(self, values: np.ndarray) -> np.ndarray:
         """float64 [..., N]: `values` [..., N] of all peers of each ticker together."""
         by_ticker = np.ascontiguousarray(values.reshape(-1, len(self.common)).T)
-        out = by_ticker[self.common].sum(axis=0) - np.where(self.common[:, None], by_ticker, 0.0)
-        for some in np.split(np.flatnonzero(self.ranked), np.arange(_CACHED, self.ranked.sum(), _CACHED)):
-            out[some] = by_ticker[self.nearest[some]].sum(axis=1)
-        return out.T.reshape(values.shape)
+        sums_of_peers = by_ticker[self.common].sum(axis=0) - np.where(self.common[:, None], by_ticker, 0.0)
+        for part_of_tickers in np.split(np.flatnonzero(self.ranked), np.arange(_CACHED, self.ranked.sum(), _CACHED)):
+            sums_of_peers[part_of_tickers] = by_ticker[self.nearest[part_of_tickers]].sum(axis=1)
+        return sums_of_peers.T.reshape(values.shape)
 
 
 def comovement(returns: np.ndarray) -> Comovement:
@@ -99,27 +99,27 @@ def comovement(returns: np.ndarray) -> Comovement:
     and all others are its peers.
     """
     sessions, tickers = returns.shape
-    seen = np.isfinite(returns)
-    count = np.maximum(seen.sum(axis=0), 1)
-    filled = np.where(seen, returns, 0.0)
-    mean = filled.sum(axis=0) / count
-    centred = np.where(seen, returns - mean, 0.0)
+    is_number = np.isfinite(returns)
+    count = np.maximum(is_number.sum(axis=0), 1)
+    filled_returns = np.where(is_number, returns, 0.0)
+    mean = filled_returns.sum(axis=0) / count
+    centred = np.where(is_number, returns - mean, 0.0)
     deviation = np.sqrt((centred**2).sum(axis=0) / count)
-    covered = (seen.sum(axis=0) >= COVERAGE * sessions) & (deviation > 1e-6) & (sessions >= SHORTEST)
-    common = covered if covered.any() else np.ones(tickers, bool)
-    loadings, scale = np.zeros((tickers, FACTORS)), np.where(covered, deviation, 1.0)
+    is_covered = (is_number.sum(axis=0) >= COVERAGE * sessions) & (deviation > 1e-6) & (sessions >= SHORTEST)
+    common = is_covered if is_covered.any() else np.ones(tickers, bool)
+    loadings, scale = np.zeros((tickers, FACTORS)), np.where(is_covered, deviation, 1.0)
     nearest = np.zeros((tickers, PEERS), np.int64)
-    if covered.sum() <= max(PEERS, FACTORS):
+    if is_covered.sum() <= max(PEERS, FACTORS):
         return Comovement(np.zeros(tickers, bool), nearest, common, loadings, scale)
-    standard = centred[:, covered] / deviation[covered]  # [T, n]
+    standard = centred[:, is_covered] / deviation[is_covered]  # [T, n]
     variances, scores = np.linalg.eigh(standard @ standard.T)
     variances, scores = variances[::-1][:FACTORS], scores[:, ::-1][:, :FACTORS]
     axes = standard.T @ scores / np.sqrt(np.maximum(variances, 1e-12))  # [n, k]
     residual = standard - (standard @ axes[:, :1]) @ axes[:, :1].T
     residual /= np.sqrt((residual**2).sum(axis=0)) + 1e-12
-    loadings[covered] = axes
-    nearest[covered] = np.flatnonzero(covered)[_nearest(residual.astype(np.float32))]  # enough to rank by
-    return Comovement(covered, nearest, common, loadings, scale)
+    loadings[is_covered] = axes
+    nearest[is_covered] = np.flatnonzero(is_covered)[_nearest(residual.astype(np.float32))]  # enough to rank by
+    return Comovement(is_covered, nearest, common, loadings, scale)
 
 
 def _nearest(residual: np.ndarray) -> np.ndarray:
@@ -151,10 +151,13 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
     row, column = np.nonzero(values >= at_least)
     begins = np.searchsorted(row, np.arange(rows))
     place = np.arange(len(row)) - begins[row]
-    candidates, found = np.full((rows, place.max() + 1), -np.inf, values.dtype), np.zeros((rows, place.max() + 1), int)
-    candidates[row, place], found[row, place] = values[row, column], column
+    candidates, column_numbers = (
+        np.full((rows, place.max() + 1), -np.inf, values.dtype),
+        np.zeros((rows, place.max() + 1), int),
+    )
+    candidates[row, place], column_numbers[row, place] = values[row, column], column
     order = np.argsort(-candidates, axis=1, kind="stable")[:, :count]
-    return np.take_along_axis(found, order, axis=1)
+    return np.take_along_axis(column_numbers, order, axis=1)
 
 
 class Returns(NamedTuple):

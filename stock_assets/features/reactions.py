@@ -81,9 +81,9 @@ class Events(NamedTuple):
 
     def of_days(self, first: int, last: int) -> Self:
         """Those that any of the days at the places from `first` to `last` may ask for, in places from `first` on."""
-        kept = (self.start <= last) & (self.until > first) & (self.reaction > first - REACH)
-        kept &= self.reaction <= last + REACH
-        ticker, *moments = (values[kept] for values in self)
+        in_reach = (self.start <= last) & (self.until > first) & (self.reaction > first - REACH)
+        in_reach &= self.reaction <= last + REACH
+        ticker, *moments = (values[in_reach] for values in self)
         return type(self)(ticker, *(moment - first for moment in moments))
 
     def at_own_close(self, sessions: int, tickers: int) -> np.ndarray:
@@ -114,20 +114,22 @@ def past_reactions(events: Events, panels: tuple[np.ndarray, np.ndarray, np.ndar
     """`panels` [T, N] are the size of a bar, its squared return and its residual return."""
     tickers = panels[0].shape[1]
     start, until = np.maximum(events.start, events.reaction), np.minimum(events.until, events.reaction + REACH)
-    kept = np.flatnonzero((start < until) & (start <= days[-1]) & (until > days[0]))
-    ticker, reaction, start, until = (values[kept] for values in (events.ticker, events.reaction, start, until))
+    events_in_range = np.flatnonzero((start < until) & (start <= days[-1]) & (until > days[0]))
+    ticker, reaction, start, until = (
+        values[events_in_range] for values in (events.ticker, events.reaction, start, until)
+    )
     jump, square, residual = (_at(panel, reaction, ticker) for panel in panels)
-    sized = np.isfinite(jump)
+    has_jump = np.isfinite(jump)
     past = Past(*np.full((3, len(days), tickers), np.nan), *np.zeros((3, len(days), tickers)))
     for row, day in enumerate(days):
         standing = np.flatnonzero((start <= day) & (day < until))  # by ticker and reaction
         last = standing[np.diff(ticker[standing], append=-1) != 0]
         past.since[row, ticker[last]] = day - reaction[last]
         past.jump[row, ticker[last]], past.residual[row, ticker[last]] = jump[last], residual[last]
-        counted = standing[sized[standing]]
-        own = ticker[counted]
+        counted_events = standing[has_jump[standing]]
+        own = ticker[counted_events]
         from_last = np.cumsum(np.bincount(own, minlength=tickers))[own] - np.arange(len(own))
-        recent = counted[from_last <= RECENT]
+        recent = counted_events[from_last <= RECENT]
         past.number[row] = np.bincount(ticker[recent], minlength=tickers)
         past.jumps[row] = np.bincount(ticker[recent], jump[recent], minlength=tickers)
         past.squares[row] = np.bincount(ticker[recent], square[recent], minlength=tickers)
@@ -146,9 +148,9 @@ def days_ahead(events: Events, days: np.ndarray, tickers: int, *, horizon: int) 
     ahead = np.zeros((len(days), tickers), int)
     for k in range(horizon, 0, -1):
         day = events.reaction - k
-        seen = (events.start <= day) & (day < events.until) & (day >= 0) & (day <= days[-1])
-        seen[seen] &= place[day[seen]] >= 0
-        ahead[place[day[seen]], events.ticker[seen]] = k
+        in_days = (events.start <= day) & (day < events.until) & (day >= 0) & (day <= days[-1])
+        in_days[in_days] &= place[day[in_days]] >= 0
+        ahead[place[day[in_days]], events.ticker[in_days]] = k
     return ahead
 
 
@@ -164,22 +166,22 @@ def with_dates(events: Events, days: np.ndarray, tickers: int) -> np.ndarray:
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def quarters_of(
-    grid: Panels, first: int, known: MutableMapping[date, Comovement] | None = None
+    grid: Panels, first: int, known_comovements: MutableMapping[date, Comovement] | None = None
 ) -> list[tuple[int, int, Comovement]]:
     """(begin, end, what moves together) of each calendar quarter from that of day `first` on, by `peers`' rules.
 
-    `known` has what was found before, by the first day of its quarter, and gets what is found now.
+    `known_comovements` has what was found before, by the first day of its quarter, and gets what is found now.
     """
     quarter = (grid.days.dt.year() * 4 + grid.days.dt.quarter()).to_numpy()
     begins = np.flatnonzero(np.diff(quarter, prepend=-1))
     ends = np.append(begins[1:], len(quarter))
-    known, quarters = {} if known is None else known, []
+    known_comovements, quarters = {} if known_comovements is None else known_comovements, []
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         if end > first:
             window, day = slice(max(0, begin - WINDOW), begin), grid.days[begin]
-            if day not in known:
-                known[day] = comovement(np.where(grid.trusted[window], grid.r[window], np.nan))
-            quarters.append((begin, end, known[day]))
+            if day not in known_comovements:
+                known_comovements[day] = comovement(np.where(grid.trusted[window], grid.r[window], np.nan))
+            quarters.append((begin, end, known_comovements[day]))
     return quarters
 
 
@@ -191,8 +193,8 @@ def residual_returns(grid: Panels, quarters: Sequence[tuple[int, int, Comovement
         r = grid.r[begin:end]
         trusted = np.where(grid.trusted[begin:end], np.nan_to_num(r), 0.0)
         common = (trusted / comoving.scale) @ comoving.loadings @ comoving.loadings.T * comoving.scale
-        counted = np.maximum((grid.trusted[begin:end] & np.isfinite(r)).sum(axis=1, keepdims=True), 1)
-        market = trusted.sum(axis=1, keepdims=True) / counted
+        ticker_count = np.maximum((grid.trusted[begin:end] & np.isfinite(r)).sum(axis=1, keepdims=True), 1)
+        market = trusted.sum(axis=1, keepdims=True) / ticker_count
         residual[begin:end] = r - np.where(np.any(comoving.loadings, axis=1), common, market)
     return residual
 

@@ -103,9 +103,9 @@ SIDE_FEATURES = "side_features"
 def register_side_group(group: SideGroup) -> SideGroup:
     """`group`, whose columns are made from now on. Raises TableError for a name or a column that is taken."""
     others = {*GROUPS, *(name for other in GROUPS.values() for name in other.columns)}
-    taken = others | {"ticker", "session", *FEATURES, *market_context.FEATURES}
-    if again := sorted(taken & {group.name, *group.columns}):
-        raise TableError(f"{again[0]} is a group or a column of features already; expected another name")
+    taken_names = others | {"ticker", "session", *FEATURES, *market_context.FEATURES}
+    if repeated_names := sorted(taken_names & {group.name, *group.columns}):
+        raise TableError(f"{repeated_names[0]} is a group or a column of features already; expected another name")
     GROUPS[group.name] = group
     if SIDE_FEATURES in TABLES:  # from outside the package, whose own tables are declared by now
         redeclare(side_features_table())
@@ -122,7 +122,7 @@ def side_features_table() -> Table:
         "where it is unknown",
         (
             *KEY_COLUMNS,
-            *(Column(name, pl.Float64(), one.text) for group in groups for name, one in group.columns.items()),
+            *(Column(name, pl.Float64(), feature.text) for group in groups for name, feature in group.columns.items()),
         ),
         keys=("ticker", "session"),
         partitions="session",
@@ -148,18 +148,20 @@ def computed(group: SideGroup, frames: SideFrames) -> pl.DataFrame:
     """
     rows = _with_columns_of(group, group.compute(frames))
     bars = frames.bars.filter(pl.col("session").is_in(list(frames.sessions))).select("ticker", "session")
-    joined = bars.join(rows, on=["ticker", "session"], how="left", validate="1:1")
-    if rows.height > joined.height:
+    joint_rows = bars.join(rows, on=["ticker", "session"], how="left", validate="1:1")
+    if rows.height > joint_rows.height:
         raise TableError(f"the side features {group.name} have {rows.height} rows; expected one of {bars.height} bars")
-    return _cut(group, joined).sort("session", "ticker")
+    return _cut(group, joint_rows).sort("session", "ticker")
 
 
-def completed(group: SideGroup, made: InSteps, rows: pl.DataFrame) -> pl.DataFrame:
+def completed(group: SideGroup, steps: InSteps, rows: pl.DataFrame) -> pl.DataFrame:
     """As `computed`, the columns of `rows` (`InSteps`), in their order."""
-    found = _with_columns_of(group, made.completed(rows))
-    if not found.select(KEYS).equals(rows.select(KEYS)):
-        raise TableError(f"the side features {group.name} have {found.height} rows; expected those of their own step")
-    return _cut(group, found)
+    finished_rows = _with_columns_of(group, steps.completed(rows))
+    if not finished_rows.select(KEYS).equals(rows.select(KEYS)):
+        raise TableError(
+            f"the side features {group.name} have {finished_rows.height} rows; expected those of their own step"
+        )
+    return _cut(group, finished_rows)
 
 
 def _with_columns_of(group: SideGroup, rows: pl.DataFrame) -> pl.DataFrame:

@@ -200,14 +200,14 @@ def _own_columns(rows: pl.DataFrame, own: Mapping[str, Feature], first: date | N
     """
     rows = indicators.with_index(rows)
     formulas = indicators.formulas() | _PARTS | {name: feature.formula for name, feature in own.items()}
-    asked = last_rows(rows, first, 0)
-    made = [asked.select(*KEYS, "suspect", "r", "bar", "enough")]
+    asked_rows = last_rows(rows, first, 0)
+    parts = [asked_rows.select(*KEYS, "suspect", "r", "bar", "enough")]
     for bars in sorted({feature.bars for feature in own.values()}):
         names = [name for name, feature in own.items() if feature.bars == bars]
-        read = last_rows(rows, first, bars + indicators.FIRST_BAR)
-        columns = in_stages(read, needed_for(names, formulas))
-        made.append(last_rows(columns, first, 0).select(*names))
-    return pl.concat(made, how="horizontal")
+        rows_to_read = last_rows(rows, first, bars + indicators.FIRST_BAR)
+        columns = in_stages(rows_to_read, needed_for(names, formulas))
+        parts.append(last_rows(columns, first, 0).select(*names))
+    return pl.concat(parts, how="horizontal")
 
 
 def pca_inputs() -> list[str]:

@@ -101,12 +101,14 @@ class MarketLevel:
     ) -> Self:
         """What `tensors` gave; `smoothed` is None for one that did not name it. Raises KeyError for a tensor that is
         missing."""
-        pooled, daily = (
+        pooled_level, daily = (
             Level(*(tensors[f"{name}_{part}"] for part in ("mean", "scale", "weights")), clip=clip)
             for name in ("level", "daily")
         )
-        named = SMOOTHED_BEFORE if smoothed is None else tuple((str(name), float(days)) for name, days in smoothed)
-        return cls(pooled, daily, context, named)
+        named_half_lives = (
+            SMOOTHED_BEFORE if smoothed is None else tuple((str(name), float(days)) for name, days in smoothed)
+        )
+        return cls(pooled_level, daily, context, named_half_lives)
 
 
 def session_inputs(
@@ -139,10 +141,11 @@ def fit_market_levels(
     fit = {"clip": config.input_clip, "penalty": config.level_ridge}
     count = len(blocks.edges) - 1
     without = [blocks.touching(k) for k in range(count)]
-    pooled = fit_levels(market.values, targets, rows, without=without, **fit)
+    pooled_levels = fit_levels(market.values, targets, rows, without=without, **fit)
     one_each = market.first_of_session(rows)
     of_day = market.mean(targets, rows)
     daily = fit_levels(sessions, of_day, one_each, without=without, **fit)
     return [
-        MarketLevel(rows_level, day_level, config.context) for rows_level, day_level in zip(pooled, daily, strict=True)
+        MarketLevel(rows_level, day_level, config.context)
+        for rows_level, day_level in zip(pooled_levels, daily, strict=True)
     ]

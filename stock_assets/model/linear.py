@@ -34,11 +34,11 @@ class Level:
     def forecast(self, values: Rows, at: np.ndarray | None = None) -> np.ndarray:
         """float64 [N, K], of the inputs [N, F] or of those in the places `at` alone."""
         places = np.arange(values.shape[0]) if at is None else at
-        out = np.zeros((len(places), self.weights.shape[1]))
+        forecasts = np.zeros((len(places), self.weights.shape[1]))
         for part in row_parts(len(places)):
             inputs = standard(values[places[part]], self.mean, self.scale, clip=self.clip)
-            out[part] = inputs @ self.weights[:-1] + self.weights[-1]
-        return out
+            forecasts[part] = inputs @ self.weights[:-1] + self.weights[-1]
+        return forecasts
 
 
 def fit_level(values: Rows, targets: np.ndarray, rows: np.ndarray, *, clip: float, penalty: float) -> Level:
@@ -73,9 +73,11 @@ def fit_levels(
             inputs = standard(values[own[part]], mean, scale, clip=clip)
             total += _Moments.of(np.column_stack([inputs, np.ones(len(inputs))]), targets[own[part]])
         groups[int(mask)] = total
-    nothing = _Moments.none(values.shape[1] + 1, targets.shape[1])
-    everything = sum(groups.values(), nothing)
-    parts = [sum((total for mask, total in groups.items() if not mask >> k & 1), nothing) for k in range(len(without))]
+    no_moments = _Moments.none(values.shape[1] + 1, targets.shape[1])
+    everything = sum(groups.values(), no_moments)
+    parts = [
+        sum((total for mask, total in groups.items() if not mask >> k & 1), no_moments) for k in range(len(without))
+    ]
     return [
         Level(mean, scale, (part if part.number else everything).solve(penalty), clip) for part in (everything, *parts)
     ]
@@ -111,18 +113,18 @@ def ridge(inputs: Rows, targets: np.ndarray, rows: np.ndarray, *, penalty: float
     at, count = np.flatnonzero(rows), inputs.shape[1]
     scatter, moment = penalty * np.eye(count), np.zeros((count, targets.shape[1]))
     for part in row_parts(len(at)):
-        some = inputs[at[part]].astype(np.float64)
-        scatter += some.T @ some / len(at)
-        moment += some.T @ targets[at[part]] / len(at)
+        inputs_of_part = inputs[at[part]].astype(np.float64)
+        scatter += inputs_of_part.T @ inputs_of_part / len(at)
+        moment += inputs_of_part.T @ targets[at[part]] / len(at)
     return np.linalg.solve(scatter, moment)
 
 
 def products_at(inputs: Rows, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """float64 [N]: `inputs` times `weights` [F] at `rows` (bool [N]); else 0."""
-    at, out = np.flatnonzero(rows), np.zeros(len(rows))
+    at, products = np.flatnonzero(rows), np.zeros(len(rows))
     for part in row_parts(len(at)):
-        out[at[part]] = inputs[at[part]] @ weights
-    return out
+        products[at[part]] = inputs[at[part]] @ weights
+    return products
 
 
 def spread(values: Rows, rows: np.ndarray) -> np.ndarray:
@@ -138,9 +140,9 @@ def mean_and_spread(values: Rows, at: np.ndarray) -> tuple[np.ndarray, np.ndarra
     number, mean, squares = (np.zeros(values.shape[1]) for _ in range(3))
     parts = row_parts(len(at))
     for part in parts:
-        some = values[at[part]].astype(np.float64)
-        number += (~np.isnan(some)).sum(axis=0)
-        mean += zero_where_unknown(some).sum(axis=0)
+        values_of_part = values[at[part]].astype(np.float64)
+        number += (~np.isnan(values_of_part)).sum(axis=0)
+        mean += zero_where_unknown(values_of_part).sum(axis=0)
     mean /= np.maximum(number, 1)
     for part in parts:
         squares += (zero_where_unknown(values[at[part]] - mean) ** 2).sum(axis=0)

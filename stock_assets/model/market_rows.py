@@ -58,8 +58,8 @@ class MarketRows:
         self.padded, self._map = _room((rows.height + 1, len(columns)), np.float32, scratch)
         self._scratch = scratch
         for part in row_parts(rows.height):
-            some = rows.slice(part.start, part.stop - part.start).select(pl.col(columns).cast(pl.Float32))
-            self.padded[part] = some.to_numpy()
+            rows_of_part = rows.slice(part.start, part.stop - part.start).select(pl.col(columns).cast(pl.Float32))
+            self.padded[part] = rows_of_part.to_numpy()
         self.release()
         self.day = rows["session"].rank("dense").cast(pl.Int64).to_numpy() - 1
         self._trusted = ~self.among(suspects)
@@ -87,8 +87,8 @@ class MarketRows:
         counts = self.keys.with_columns(counted=pl.Series(rows)).group_by("ticker", maintain_order=True)
         own = counts.agg(rows=pl.len().cast(pl.Int64), counted=pl.col("counted").sum().cast(pl.Int64))
         starts = (own["rows"].cum_sum() - own["rows"]).to_numpy()
-        counted = own["counted"].to_numpy()
-        return starts[counted > 0], (starts + counted)[counted > 0]
+        label_counts = own["counted"].to_numpy()
+        return starts[label_counts > 0], (starts + label_counts)[label_counts > 0]
 
     @cached_property
     def _came(self) -> tuple[np.ndarray, np.ndarray]:
@@ -97,10 +97,10 @@ class MarketRows:
         # A horizon with a missing row ends later than its session's others: it would be known too early.
         sessions = self._rows["session"].unique().sort()
         end = sessions.search_sorted(ahead["end"].fill_null(date.max)).to_numpy()
-        over = (end == self.day + self._horizon) & ahead["end"].is_not_null().to_numpy()
-        distrusted = np.cumsum(~self._trusted)  # equal at both ends of a horizon without a suspect row inside
-        over &= self._trusted & (np.roll(distrusted, -self._horizon) == distrusted)
-        return ahead.select(VOLATILITIES).to_numpy(), over
+        is_over = (end == self.day + self._horizon) & ahead["end"].is_not_null().to_numpy()
+        distrusted_count = np.cumsum(~self._trusted)  # equal at both ends of a horizon without a suspect row inside
+        is_over &= self._trusted & (np.roll(distrusted_count, -self._horizon) == distrusted_count)
+        return ahead.select(VOLATILITIES).to_numpy(), is_over
 
     def returns_ahead(self, at: np.ndarray) -> np.ndarray:
         """float64 [R, horizon]: log returns of the rows after those in the places `at`, whose horizons are complete."""
@@ -113,10 +113,10 @@ class MarketRows:
 
     def among(self, rows: pl.DataFrame) -> np.ndarray:
         """bool [N]: which of these rows are among `rows` (ticker, session)."""
-        found = np.zeros(self.keys.height, bool)
-        for part, joined in self._beside(rows.select(*KEYS, pl.lit(value=True).alias("_there")), unique=True):
-            found[part] = joined["_there"].is_not_null().to_numpy()
-        return found
+        is_among = np.zeros(self.keys.height, bool)
+        for part, joint_rows in self._beside(rows.select(*KEYS, pl.lit(value=True).alias("_there")), unique=True):
+            is_among[part] = joint_rows["_there"].is_not_null().to_numpy()
+        return is_among
 
     def every(self, count: int) -> np.ndarray:
         """bool [N]: the rows of every `count`-th session."""
@@ -124,19 +124,19 @@ class MarketRows:
 
     def labels(self, labels: pl.DataFrame) -> np.ndarray:
         """int8 [N]: the labels, 0 where there is none."""
-        found = np.zeros(self.keys.height, np.int8)
-        for part, joined in self._beside(labels.select(*KEYS, "label")):
-            found[part] = joined["label"].fill_null(0).to_numpy()
-        return found
+        labels_of_rows = np.zeros(self.keys.height, np.int8)
+        for part, joint_rows in self._beside(labels.select(*KEYS, "label")):
+            labels_of_rows[part] = joint_rows["label"].fill_null(0).to_numpy()
+        return labels_of_rows
 
     def numbers(self, rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
         """float64 [N, K]: `columns` of `rows` (ticker, session, …), NaN where a row is not among them; in a file where
         they are larger than IN_MEMORY and the market may lie in one, too."""
-        found, _ = _room((len(columns), self.keys.height), np.float64, self._scratch)
-        for part, joined in self._beside(rows.select(*KEYS, *columns)):
-            for of_column, name in zip(found, columns, strict=True):
-                of_column[part] = joined[name].fill_null(np.nan).to_numpy()
-        return found.T
+        columns_of_rows, _ = _room((len(columns), self.keys.height), np.float64, self._scratch)
+        for part, joint_rows in self._beside(rows.select(*KEYS, *columns)):
+            for of_column, name in zip(columns_of_rows, columns, strict=True):
+                of_column[part] = joint_rows[name].fill_null(np.nan).to_numpy()
+        return columns_of_rows.T
 
     def _beside(self, rows: pl.DataFrame, *, unique: bool = False) -> Iterator[tuple[slice, pl.DataFrame]]:
         """(places, keys with the columns of `rows`, null where there is none), some tickers at a time; with `unique` of
@@ -149,38 +149,38 @@ class MarketRows:
 
     def mean(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """float64 [N, K]: of `values` [N, K] over the session's trusted ones of `rows` (bool [N]); 0 where none is."""
-        counted = self._trusted & rows
-        day, days = self.day[counted], int(self.day.max()) + 1 if len(self.day) else 0
+        is_counted = self._trusted & rows
+        day, days = self.day[is_counted], int(self.day.max()) + 1 if len(self.day) else 0
         number = np.maximum(np.bincount(day, minlength=days), 1)
-        sums = [np.bincount(day, column[counted], minlength=days) for column in values.T]
+        sums = [np.bincount(day, column[is_counted], minlength=days) for column in values.T]
         return (np.column_stack(sums) / number[:, None])[self.day]
 
     def session_mean(self, column: int) -> np.ndarray:
         """float64 [S]: of a column of `values` over the trusted rows of each session; NaN where a session has none."""
         values = self.values[:, column]
-        counted = self._trusted & ~np.isnan(values)
+        is_counted = self._trusted & ~np.isnan(values)
         days = int(self.day.max()) + 1 if len(self.day) else 0
-        number = np.bincount(self.day[counted], minlength=days)
-        total = np.bincount(self.day[counted], values[counted].astype(np.float64), minlength=days)
+        number = np.bincount(self.day[is_counted], minlength=days)
+        total = np.bincount(self.day[is_counted], values[is_counted].astype(np.float64), minlength=days)
         return np.divide(total, number, out=np.full(days, np.nan), where=number > 0)
 
     def smoothed(self, of_session: np.ndarray, half_life: float, sessions: int) -> np.ndarray:
         """float64 [S]: the exponential mean of `of_session` [S] over the last `sessions` sessions, NaN left out."""
-        there = ~np.isnan(of_session)
+        is_number = ~np.isnan(of_session)
         total, weight = np.zeros(len(of_session)), np.zeros(len(of_session))
         for back in range(min(sessions, len(of_session))):
             share = 0.5 ** (back / half_life)
             end = len(of_session) - back
-            total[back:] += share * np.where(there, of_session, 0.0)[:end]
-            weight[back:] += share * there[:end]
+            total[back:] += share * np.where(is_number, of_session, 0.0)[:end]
+            weight[back:] += share * is_number[:end]
         return np.divide(total, weight, out=np.full(len(total), np.nan), where=weight > 0)
 
     def first_of_session(self, rows: np.ndarray) -> np.ndarray:
         """bool [N]: of each session the first of `rows` (bool [N]) that is trusted."""
-        counted = np.flatnonzero(self._trusted & rows)
-        out = np.zeros(len(rows), bool)
-        out[counted[np.unique(self.day[counted], return_index=True)[1]]] = True
-        return out
+        counted_rows = np.flatnonzero(self._trusted & rows)
+        is_first = np.zeros(len(rows), bool)
+        is_first[counted_rows[np.unique(self.day[counted_rows], return_index=True)[1]]] = True
+        return is_first
 
     @cached_property
     def session_means(self) -> np.ndarray:
@@ -209,15 +209,15 @@ class MarketRows:
         The mean over those of the last `sessions` sessions whose horizon is over, of the mean of their tickers; 0
         where there is none.
         """
-        realised, over = self._came
-        errors = self.mean(np.where(over[:, None], realised, 0.0), over)
-        errors -= self.mean(forecast, over)
+        realised_targets, is_over = self._came
+        errors = self.mean(np.where(is_over[:, None], realised_targets, 0.0), is_over)
+        errors -= self.mean(forecast, is_over)
         first = np.unique(self.day, return_index=True)[1]  # one row of each session
-        by_session, there = errors[first], np.bincount(self.day[over], minlength=len(first)) > 0
+        by_session, has_outcome = errors[first], np.bincount(self.day[is_over], minlength=len(first)) > 0
         total, number = np.zeros_like(by_session), np.zeros(len(first))
         for back in range(self._horizon, min(sessions, len(first))):
             total[back:] += by_session[:-back]
-            number[back:] += there[:-back]
+            number[back:] += has_outcome[:-back]
         return (total / np.maximum(number, 1.0)[:, None])[self.day]
 
 
@@ -246,13 +246,15 @@ class Standardised:
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         day = self.market.day[rows]
-        out = zero_where_unknown(self.market.padded[rows] - self.market.session_means[day]).astype(np.float32)
+        values_of_rows = zero_where_unknown(self.market.padded[rows] - self.market.session_means[day]).astype(
+            np.float32
+        )
         for column, values in self.of_session.items():
-            out[..., column] = values[day]
-        out /= self.scale.astype(np.float32)
-        np.clip(out, -self.clip, self.clip, out=out)
-        out[rows == PADDING] = 0.0
-        return out
+            values_of_rows[..., column] = values[day]
+        values_of_rows /= self.scale.astype(np.float32)
+        np.clip(values_of_rows, -self.clip, self.clip, out=values_of_rows)
+        values_of_rows[rows == PADDING] = 0.0
+        return values_of_rows
 
 
 class _Frames(Protocol):

@@ -46,10 +46,10 @@ def side_by_side(
         pending = set(running)
         try:
             while pending:
-                done, pending = wait(pending, _LISTEN_EVERY, FIRST_COMPLETED)
+                finished_futures, pending = wait(pending, _LISTEN_EVERY, FIRST_COMPLETED)
                 while not lines.empty():
                     say(lines.get())
-                for future in done:
+                for future in finished_futures:
                     future.result()
         finally:
             stop.set()
@@ -67,8 +67,10 @@ class Progress:
     def __call__(self, report: Any) -> None:
         now, before = self._clock(), self._last_epoch_at
         self._last_epoch_at = now
-        left = report.epochs - report.epoch
-        eta = "" if before is None or not left else f", about {(now - before) * left:.0f} s to go"
+        remaining_epochs = report.epochs - report.epoch
+        eta = (
+            "" if before is None or not remaining_epochs else f", about {(now - before) * remaining_epochs:.0f} s to go"
+        )
         self._say(
             f"{self._name}: epoch {report.epoch}/{report.epochs}, loss {report.train_loss:.4f} train, "
             f"{report.validation_loss:.4f} validation{eta}"

@@ -70,10 +70,10 @@ def walk_between(buy_threshold: float, sell_threshold: float, steps: int) -> Wal
     up, down = float(np.log1p(buy_threshold)), float(-np.log1p(-sell_threshold))
     # from a walk that hardly ever reaches a barrier to one whose every step is beyond both
     deviations = np.geomspace(0.1 * min(up, down), 3.0 * max(up, down), DEVIATIONS) / np.sqrt(max(steps, 1) / 7)
-    touched = np.array([_first_touch(deviation, up, down, steps=max(steps, 1)) for deviation in deviations])
-    move = touched.sum(axis=1)
+    chances = np.array([_first_touch(deviation, up, down, steps=max(steps, 1)) for deviation in deviations])
+    move = chances.sum(axis=1)
     rises = np.append(True, np.diff(np.maximum.accumulate(move)) > 1e-12)
-    return Walk(move[rises], np.log(touched[rises, 0] / touched[rises, 1]))
+    return Walk(move[rises], np.log(chances[rises, 0] / chances[rises, 1]))
 
 
 def walk_of_paths(steps: np.ndarray, horizons: float, *, buy_threshold: float, sell_threshold: float) -> Walk:
@@ -96,20 +96,20 @@ def walk_of_paths(steps: np.ndarray, horizons: float, *, buy_threshold: float, s
     if not deviation > 0:
         return symmetric
     scales = np.geomspace(0.2 * min(up, down), 2.0 * max(up, down), SCALES) / deviation
-    touched = np.zeros((SCALES, 2))
+    chances = np.zeros((SCALES, 2))
     for part in row_parts(len(centred)):
         paths = np.cumsum(centred[part], axis=1)
         highest, lowest = np.maximum.accumulate(paths, axis=1), np.minimum.accumulate(paths, axis=1)
         for i, scale in enumerate(scales):  # the steps before a barrier is passed
             before_up = (highest <= up / scale).sum(axis=1)
             before_down = (lowest >= -down / scale).sum(axis=1)
-            touched[i] += (before_up < before_down).sum(), (before_down < before_up).sum()
-    touched /= len(centred)
-    move = touched.sum(axis=1)
-    told = (touched.min(axis=1) >= TOUCHED) & np.append(True, np.diff(move) > 0)
-    if told.sum() < 2:
+            chances[i] += (before_up < before_down).sum(), (before_down < before_up).sum()
+    chances /= len(centred)
+    move = chances.sum(axis=1)
+    is_estimated = (chances.min(axis=1) >= TOUCHED) & np.append(True, np.diff(move) > 0)
+    if is_estimated.sum() < 2:
         return symmetric
-    move, odds = move[told], np.log(touched[told, 0] / touched[told, 1])
+    move, odds = move[is_estimated], np.log(chances[is_estimated, 0] / chances[is_estimated, 1])
     share = horizons / (horizons + IMAGINARY)
     return Walk(move, share * odds + (1 - share) * symmetric.odds(move))
 
@@ -124,13 +124,13 @@ def _first_touch(deviation: float, up: float, down: float, *, steps: int) -> tup
     scale, width = deviation * np.sqrt((TAIL - 2) / TAIL), (up + down) / CELLS
     at = -down + width * (np.arange(CELLS) + 0.5)
     kernel = np.diff(stdtr(TAIL, (np.arange(-CELLS, CELLS + 1) - 0.5) * width / scale))  # by cells moved, from -CELLS
-    moved = kernel[CELLS + np.arange(CELLS)[None, :] - np.arange(CELLS)[:, None]]
+    transitions = kernel[CELLS + np.arange(CELLS)[None, :] - np.arange(CELLS)[:, None]]
     reach_up, reach_down = stdtr(TAIL, (at - up) / scale), stdtr(TAIL, (-down - at) / scale)
     p_up, p_down = float(stdtr(TAIL, -up / scale)), float(stdtr(TAIL, -down / scale))
     density = np.diff(stdtr(TAIL, np.append(at - width / 2, at[-1] + width / 2) / scale))
     for _ in range(steps - 1):
         p_up, p_down = p_up + float(density @ reach_up), p_down + float(density @ reach_down)
-        density = density @ moved
+        density = density @ transitions
     return p_up, p_down
 
 

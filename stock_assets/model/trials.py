@@ -86,12 +86,12 @@ def search(
         raise StockAssetsError(f"tuning was asked for {trials} trial(s) in {workers} process(es); expected 1 or more")
     storage = helpers.storage if helpers else None
     optuna_study, inputs = open_storage(folder, study.name, heartbeat, address=storage), folder / study.name
-    reported = {trial.number for trial in optuna_study.trials if trial.state.is_finished()}
+    reported_trials = {trial.number for trial in optuna_study.trials if trial.state.is_finished()}
 
     def report() -> None:
         for trial in optuna_study.trials:
-            if on_trial and trial.state.is_finished() and trial.number not in reported:
-                reported.add(trial.number)
+            if on_trial and trial.state.is_finished() and trial.number not in reported_trials:
+                reported_trials.add(trial.number)
                 on_trial(trial_row(study.name, trial))
         if helpers:
             helpers.look()
@@ -100,13 +100,13 @@ def search(
     deaths = 0
     try:
         fail_dead_trials(optuna_study, heartbeat, helpers)
-        while (left := trials - _count(optuna_study, "COMPLETE", "PRUNED")) > 0 or not _has_default(
+        while (remaining_trials := trials - _count(optuna_study, "COMPLETE", "PRUNED")) > 0 or not _has_default(
             optuna_study, "COMPLETE"
         ):
             if not _has_default(optuna_study, "COMPLETE", "WAITING"):
                 optuna_study.enqueue_trial(TUNABLE[study.network].default_params(), user_attrs={"default": True})
             arguments = (inputs, trials, len(optuna_study.trials), os.getpid(), *heartbeat)
-            numbers = range(max(1, min(workers, left)))
+            numbers = range(max(1, min(workers, remaining_trials)))
             deaths += run_workers(inputs, arguments, numbers, report=report, storage=storage)
             if deaths >= DEATHS:
                 raise StockAssetsError(

@@ -64,10 +64,10 @@ class Tunable:
 
         It trains to the last epoch: the number of epochs is searched for, and only the pruner ends a training early.
         """
-        changed = replace(self.defaults, **params)
-        if isinstance(changed, DeepArConfig):  # it learns from as many rows as it predicts from
-            changed = replace(changed, segment=changed.context)
-        return replace(changed, patience=changed.epochs)
+        new_configuration = replace(self.defaults, **params)
+        if isinstance(new_configuration, DeepArConfig):  # it learns from as many rows as it predicts from
+            new_configuration = replace(new_configuration, segment=new_configuration.context)
+        return replace(new_configuration, patience=new_configuration.epochs)
 
     def default_params(self) -> dict[str, float]:
         """The values of the defaults in the search space."""
@@ -164,30 +164,35 @@ class Score:
     """Epochs trained, over all folds."""
 
 
-def validation_folds(sessions: Sequence[date], horizon: int, most: int = 2, *, tail: int = 126) -> tuple[Fold, ...]:
-    """The last `most` calendar years that can be judged, else half-years.
+def validation_folds(
+    sessions: Sequence[date], horizon: int, fold_limit: int = 2, *, tail: int = 126
+) -> tuple[Fold, ...]:
+    """The last `fold_limit` calendar years that can be judged, else half-years.
 
     `sessions` are those with features and labels, all before the first model year. A year is judged where 200
     sessions and the purge lie before it, a half-year where 50 do.
 
     Raises StockAssetsError where not even a half-year can be.
     """
-    ordered = sorted(sessions)
+    sessions_in_order = sorted(sessions)
     for least, period_of in ((200, _year), (50, _half_year)):
         periods: dict[str, list[date]] = {}
-        for session in ordered:
+        for session in sessions_in_order:
             periods.setdefault(period_of(session), []).append(session)
         folds = []
         for name, days in periods.items():
-            before = ordered.index(days[0])
+            before = sessions_in_order.index(days[0])
             if before >= least + horizon:
-                folds.append(Fold(name, ordered[before - 1], days[0], days[-1], min(tail, (before - horizon) // 3)))
+                folds.append(
+                    Fold(name, sessions_in_order[before - 1], days[0], days[-1], min(tail, (before - horizon) // 3))
+                )
         if folds:
-            return tuple(folds[-most:])
-    span = f", {ordered[0]} to {ordered[-1]}" if ordered else ""
+            return tuple(folds[-fold_limit:])
+    span = f", {sessions_in_order[0]} to {sessions_in_order[-1]}" if sessions_in_order else ""
     raise StockAssetsError(
-        f"tuning found {len(ordered)} session(s) with features and labels before the first model year{span}; expected "
-        f"{50 + horizon} or more and then a half-year to judge. Start earlier, or with a later first model year"
+        f"tuning found {len(sessions_in_order)} session(s) with features and labels before the first model year{span}; "
+        f"expected {50 + horizon} or more and then a half-year to judge. Start earlier, or with a later first model "
+        "year"
     )
 
 
@@ -221,13 +226,13 @@ def prepare(
     tunable = TUNABLE[network]
     budget = budget or tunable.budget
     usable = training_rows(labels, cutoff)
-    sampled = pl.col("ticker").is_in(_sample(usable["ticker"].unique().sort(), budget.tickers, seed))
-    past = getattr(inputs, tunable.reads).filter((pl.col("session") <= cutoff) & sampled)
+    is_sampled = pl.col("ticker").is_in(_sample(usable["ticker"].unique().sort(), budget.tickers, seed))
+    past = getattr(inputs, tunable.reads).filter((pl.col("session") <= cutoff) & is_sampled)
     past = past.cast({pl.Float64: pl.Float32}).sort(KEYS)
-    usable = usable.filter(sampled).join(past.select(KEYS), on=KEYS, how="semi").sort(KEYS)
-    suspects = inputs.suspects.filter((pl.col("session") <= cutoff) & sampled).select(KEYS).sort(KEYS)
+    usable = usable.filter(is_sampled).join(past.select(KEYS), on=KEYS, how="semi").sort(KEYS)
+    suspects = inputs.suspects.filter((pl.col("session") <= cutoff) & is_sampled).select(KEYS).sort(KEYS)
     folds = validation_folds(usable["session"].unique().to_list(), horizon)
-    described = {
+    description = {
         "network": network,
         "defaults": tunable.defaults.to_dict(),
         "space": {name: asdict(range_) for name, range_ in tunable.space.items()},
@@ -236,17 +241,17 @@ def prepare(
         "seed": seed,
         "budget": asdict(budget),
     }
-    digest = hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(description, default=str, sort_keys=True).encode())
     for frame in (past, usable, suspects):
         digest.update(frame.rechunk().write_ipc(None, compression="uncompressed").getvalue())
     return Study(network, past, usable, suspects, folds, horizon, seed, budget, digest.hexdigest()[:12])
 
 
-def _sample(tickers: pl.Series, most: int, seed: int) -> list[str]:
-    """At most `most` of the sorted `tickers`, drawn with `seed`."""
-    if len(tickers) <= most:
+def _sample(tickers: pl.Series, limit: int, seed: int) -> list[str]:
+    """At most `limit` of the sorted `tickers`, drawn with `seed`."""
+    if len(tickers) <= limit:
         return tickers.to_list()
-    return np.random.default_rng(seed).choice(tickers.to_numpy(), most, replace=False).tolist()
+    return np.random.default_rng(seed).choice(tickers.to_numpy(), limit, replace=False).tolist()
 
 
 def write_study(study: Study, folder: Path) -> None:
@@ -276,8 +281,8 @@ def judged_rows(study: Study, fold: Fold) -> pl.DataFrame:
 
     They are those with as many feature rows behind them as the longest context of the search space asks for.
     """
-    enough = int(TUNABLE[study.network].space["context"].high)
-    old = study.features.select(*KEYS).filter(pl.int_range(pl.len()).over("ticker") >= enough - 1)
+    fewest_rows = int(TUNABLE[study.network].space["context"].high)
+    old = study.features.select(*KEYS).filter(pl.int_range(pl.len()).over("ticker") >= fewest_rows - 1)
     inside = study.labels.filter(pl.col("session").is_between(fold.first, fold.last)).join(old, on=KEYS, how="semi")
     days = inside["session"].unique().sort().gather_every(study.budget.every)
     return inside.filter(pl.col("session").is_in(days.to_list())).select(*KEYS, "label").sort("session", "ticker")
@@ -310,14 +315,14 @@ def evaluate(
             epochs += report.epoch > 0
 
         answers = answers_on(study, fold, _within_budget(config, study.budget, fold), rows=rows, on_epoch=pass_on)
-        scored = rows.join(answers, on=KEYS).select("session", loss=surprise())
-        if scored.is_empty():
+        scored_answers = rows.join(answers, on=KEYS).select("session", loss=surprise())
+        if scored_answers.is_empty():
             raise StockAssetsError(
                 f"the fold {fold.name} has {rows.height} label(s) and no prediction to score; expected rows of the "
                 "same tickers and sessions"
             )
-        losses.append(scored["loss"].to_numpy())
-        per_session.append(scored.group_by("session").agg(pl.col("loss").mean()))
+        losses.append(scored_answers["loss"].to_numpy())
+        per_session.append(scored_answers.group_by("session").agg(pl.col("loss").mean()))
     return Score(
         log_loss=float(np.mean([loss.mean() for loss in losses])),
         per_session=tuple(pl.concat(per_session).sort("session")["loss"]),

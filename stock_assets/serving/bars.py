@@ -65,8 +65,10 @@ class RunningSession:
             pointer = read_bar_pointer(self.folder)
             if pointer is None or (self._seen is not None and self._seen[0] == pointer):
                 return None if pointer is None else self._seen
-            same = self._seen is not None and self._seen[0].session == pointer.session
-            rows, self._parts = follow_bar_predictions(self.folder, pointer.session, self._parts if same else {})
+            is_same_session = self._seen is not None and self._seen[0].session == pointer.session
+            rows, self._parts = follow_bar_predictions(
+                self.folder, pointer.session, self._parts if is_same_session else {}
+            )
             self._seen = (pointer, rows)
             return self._seen
 
@@ -78,8 +80,8 @@ def document(
     model = model or str(pointer.facts["in_service"])
     newest = newest_rows(rows, model)
     if newest.is_empty():
-        there = ", ".join(sorted(rows["model"].unique()))
-        raise Problem("unknown-model", f"{pointer.session} has no bar of {model}; it has {there}")
+        model_names = ", ".join(sorted(rows["model"].unique()))
+        raise Problem("unknown-model", f"{pointer.session} has no bar of {model}; it has {model_names}")
     if tickers is not None:
         if missing := sorted({*tickers} - {*newest["ticker"]}):
             raise Problem("unknown-ticker", f"{pointer.session} has no bar of {', '.join(missing)} by {model}")
@@ -116,12 +118,12 @@ def mount_bars(app: FastAPI, current: Current, interval: str) -> None:
 
     def published() -> tuple[BarPointer, pl.DataFrame]:
         try:
-            there = running.read()
+            running_bars = running.read()
         except PublicationError as error:
             raise Problem("damaged-publication", relative(error, current.folder), file=POINTER) from error
-        if there is None:
+        if running_bars is None:
             raise Problem("not-published", "no bar is published yet; it is once models serve a session")
-        return there
+        return running_bars
 
     @router.get(
         "/v1/bars",
@@ -134,9 +136,9 @@ def mount_bars(app: FastAPI, current: Current, interval: str) -> None:
     async def newest_bars(request: Request) -> Response:
         """What the model in service, or the one that is named, said at the end of the newest bar of each ticker of the
         newest session; and whether the next bar is late."""
-        asked = NEWEST.of(request)
+        values = NEWEST.of(request)
         pointer, rows = await run_in_threadpool(published)
-        answer = document(pointer, rows, model=asked["model"], tickers=asked["tickers"], now=current.clock())
+        answer = document(pointer, rows, model=values["model"], tickers=values["tickers"], now=current.clock())
         return Response(text_of(answer), 200, NO_STORE, "application/json")
 
     @router.get("/readyz", summary="Whether it can answer", tags=["health"], responses=documented("not-ready"))
@@ -185,8 +187,8 @@ def _add_screens(router: APIRouter, running: RunningSession, current: Current, *
 
     def page(request: Request) -> Response:
         def make() -> Page:
-            there, back_test = running.read(), read_backtest(current.folder)
-            view = running_view(there, troubles(at.alerts, None), at.now, back_test=back_test)
+            running_bars, back_test = running.read(), read_backtest(current.folder)
+            view = running_view(running_bars, troubles(at.alerts, None), at.now, back_test=back_test)
             return html(
                 "bars", at, view.etag(at.alerts.digest), title=view.title, here="/", view=view, bars=view.market
             )
@@ -196,8 +198,8 @@ def _add_screens(router: APIRouter, running: RunningSession, current: Current, *
 
     def of_days(request: Request) -> Response:
         def make() -> Page:
-            there = running.read()
-            market = running_view(there, (), at.now).market
+            running_bars = running.read()
+            market = running_view(running_bars, (), at.now).market
             text = f"{request.url.path} is of a market of days. This one has bars of {interval}: the running session "
             text += "and the back-test are on the first page, and at /v1/bars and /v1/bars/backtest."
             return html(

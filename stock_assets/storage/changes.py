@@ -51,15 +51,15 @@ class Change:
         column, whole = partition_column(declared(self.table)), isinstance(self.replaces, AllRows)
         if column is None:
             return Written(frozenset(), frozenset(), whole)
-        touched = values_of(self.rows[column])
+        touched_values = values_of(self.rows[column])
         if self.makes is not None:
-            return Written(frozenset(self.makes), touched, whole)
+            return Written(frozenset(self.makes), touched_values, whole)
         if not isinstance(self.replaces, pl.DataFrame):
-            return Written(touched, touched, whole)
+            return Written(touched_values, touched_values, whole)
         # rows of single tickers complete no session, but a version completes its model year
         complete = column in self.replaces.columns and "ticker" not in self.replaces.columns
-        replaced = values_of(self.replaces[column]) if column in self.replaces.columns else frozenset()
-        return Written(replaced if complete else frozenset(), touched | replaced)
+        replaced_values = values_of(self.replaces[column]) if column in self.replaces.columns else frozenset()
+        return Written(replaced_values if complete else frozenset(), touched_values | replaced_values)
 
 
 def change_table(
@@ -77,7 +77,10 @@ def change_table(
     if isinstance(replaces, NoRow):
         keys = ", ".join(map(quoted, table.keys))
         _insert(
-            connection, table.name, rows, where=f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {qualified(table.name)})"
+            connection,
+            table.name,
+            rows,
+            condition=f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {qualified(table.name)})",
         )
         return
     if replaces is not None:
@@ -128,16 +131,16 @@ def _create(connection: "duckdb.DuckDBPyConnection", table: Table, rows: "pa.Tab
     ones)."""
     columns = ", ".join(f"{quoted(column.name)} {column.duckdb_type}" for column in table.columns)
     connection.execute(f"CREATE TABLE IF NOT EXISTS {qualified(table.name)} ({columns})")
-    there = {name for name, *_ in connection.execute(f"DESCRIBE {qualified(table.name)}").fetchall()}
+    column_names = {name for name, *_ in connection.execute(f"DESCRIBE {qualified(table.name)}").fetchall()}
     for name, kind, *_ in execute(connection, "DESCRIBE _incoming", rows).fetchall():
-        if name not in there:
+        if name not in column_names:
             connection.execute(f"ALTER TABLE {qualified(table.name)} ADD COLUMN {quoted(name)} {kind}")
 
 
-def _insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: "pa.Table", *, where: str = "") -> None:
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: "pa.Table", *, condition: str = "") -> None:
     # after a DELETE and an INSERT of no row DuckDB 2.0 sees none of the rows that the same transaction inserts later
     if rows.num_rows:
-        execute(connection, f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM _incoming {where}", rows)
+        execute(connection, f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM _incoming {condition}", rows)
 
 
 def qualified(table: str) -> str:

@@ -157,15 +157,15 @@ def _credentials(files: str) -> Iterator[str]:
 @contextmanager
 def _one_writer(lake: Lake, wait: float) -> Iterator[None]:
     """One thread of one process at a time; a thread that is the writer may ask again."""
-    held = _WRITERS.held
-    if lake in held:
+    connections = _WRITERS.held
+    if lake in connections:
         yield
         return
-    connection = held[lake] = _locked(lake, wait)
+    connection = connections[lake] = _locked(lake, wait)
     try:
         yield
     finally:
-        del held[lake]
+        del connections[lake]
         connection.close()
 
 
@@ -183,15 +183,15 @@ def _locked(lake: Lake, wait: float) -> Any:
                 cursor.execute("SELECT pg_try_advisory_lock(%s)", [_WRITER])
                 if cursor.fetchone() == (True,):
                     return connection
-            late = StoreBusyError(
+            busy_error = StoreBusyError(
                 f"{lake} was written by another process for more than {wait:g} s; try again when its run is over"
             )
         except psycopg2.OperationalError as error:
-            connection, late = None, _unreachable(lake, error)
+            connection, busy_error = None, _unreachable(lake, error)
         if time.monotonic() > deadline:
             if connection:
                 connection.close()
-            raise late
+            raise busy_error
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(0.5, pause * 1.5)
 
@@ -218,8 +218,8 @@ def require_unique(connection: "duckdb.DuckDBPyConnection", table: "Table", rows
         bounds = "WHERE session BETWEEN (SELECT min(session) FROM _incoming) AND (SELECT max(session) FROM _incoming)"
     statement = f"SELECT {keys}, count(*) FROM {place} {bounds} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
     if row := execute(connection, statement, rows).fetchone():
-        named = ", ".join(f"{key} {value}" for key, value in zip(table.keys, row, strict=False))
-        raise BadBarsError(f"{table.name} would hold {row[-1]} rows of {named}; expected one, so nothing is written")
+        key_text = ", ".join(f"{key} {value}" for key, value in zip(table.keys, row, strict=False))
+        raise BadBarsError(f"{table.name} would hold {row[-1]} rows of {key_text}; expected one, so nothing is written")
 
 
 def lake_exists(lake: Lake) -> bool:
@@ -260,7 +260,7 @@ def file_for(store: "Warehouse", statement: str) -> Iterator[Path]:
         yield file
 
 
-def _copy_tables(connection: "duckdb.DuckDBPyConnection", file: Path, named: frozenset[str]) -> None:
+def _copy_tables(connection: "duckdb.DuckDBPyConnection", file: Path, table_names: frozenset[str]) -> None:
     lake = database_of(connection)
     tables = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [lake]
@@ -268,7 +268,7 @@ def _copy_tables(connection: "duckdb.DuckDBPyConnection", file: Path, named: fro
     connection.execute("BEGIN TRANSACTION")  # all tables as of one moment
     connection.execute(f"ATTACH {literal(file)} AS copied")
     for room, table in tables:
-        rows = "" if table in named else "WHERE false"
+        rows = "" if table in table_names else "WHERE false"
         target, source = (f"{quoted(database)}.{quoted(room)}.{quoted(table)}" for database in ("copied", lake))
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS copied.{quoted(room)}")
         connection.execute(f"CREATE TABLE {target} AS SELECT * FROM {source} {rows}")

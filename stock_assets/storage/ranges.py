@@ -39,11 +39,11 @@ def blocks_of_sessions(store: Warehouse, table: str, sessions: Sequence[date], *
 
 
 def read_by_ticker(
-    store: Warehouse, table: str, first: date, *, last: date, columns: Sequence[str], made: int
+    store: Warehouse, table: str, first: date, *, last: date, columns: Sequence[str], made_columns: int
 ) -> Iterator[pl.DataFrame]:
     """`columns` of all rows of `table` from session `first` to `last`, some tickers at a time, ascending: as many as a
-    block holds with the `made` columns that are computed of them."""
-    groups = ticker_groups(store, table, first, last=last, columns=made)
+    block holds with the `made_columns` columns that are computed of them."""
+    groups = ticker_groups(store, table, first, last=last, columns=made_columns)
     return rows_of_groups(store, table, groups, first=first, last=last, columns=columns)
 
 

@@ -127,19 +127,19 @@ class Warehouse:
 
         Raises MissingTableError before anything was written to the table.
         """
-        selected = ", ".join(map(quoted, columns)) if columns else "*"
+        selection = ", ".join(map(quoted, columns)) if columns else "*"
         bounds = {f"session {sign} ?": day for sign, day in ((">=", first), ("<=", last)) if day is not None}
-        where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
-        return self._select(table, f"SELECT {selected} FROM {qualified(table)} {where}", list(bounds.values()))
+        condition = f"WHERE {' AND '.join(bounds)}" if bounds else ""
+        return self._select(table, f"SELECT {selection} FROM {qualified(table)} {condition}", list(bounds.values()))
 
     def read_tickers(
         self, table: str, tickers: Sequence[str], first: date, *, last: date, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         """As `read`, the rows of `tickers` alone."""
-        selected = ", ".join(map(quoted, columns)) if columns else "*"
+        selection = ", ".join(map(quoted, columns)) if columns else "*"
         return self._select(
             table,
-            f"SELECT {selected} FROM {qualified(table)} WHERE session BETWEEN ? AND ? "
+            f"SELECT {selection} FROM {qualified(table)} WHERE session BETWEEN ? AND ? "
             "AND ticker IN (SELECT unnest(?::VARCHAR[]))",
             [first, last, list(tickers)],
         )
@@ -220,14 +220,14 @@ class Warehouse:
         if not sessions:
             return
         span = f"WHERE session BETWEEN DATE '{min(sessions)}' AND DATE '{max(sessions)}'"
-        stored = self.read_each({table: f"SELECT DISTINCT session FROM {qualified(table)} {span}" for table in tables})
+        frames = self.read_each({table: f"SELECT DISTINCT session FROM {qualified(table)} {span}" for table in tables})
         for table in tables:
-            sessions_there = set(rows["session"]) if (rows := stored[table]) is not None else set()
-            if absent := [session for session in sessions if session not in sessions_there]:
+            sessions_there = set(rows["session"]) if (rows := frames[table]) is not None else set()
+            if missing := [session for session in sessions if session not in sessions_there]:
                 empty = made_without_rows(self.read_sql, table)
-                absent = [session for session in absent if str(session) not in empty]
-            if absent:
-                raise MissingSessionsError(needed_by, table, absent, why=why)
+                missing = [session for session in missing if str(session) not in empty]
+            if missing:
+                raise MissingSessionsError(needed_by, table, missing, why=why)
 
     def read_sql(self, table: str, statement: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """The answer to a SELECT over `table`, written by this code with ? in place of every value."""
@@ -298,8 +298,8 @@ class Warehouse:
         """
         if stray := sorted(set(frame["session"].unique()) - set(sessions)):
             raise BadBarsError(f"rows of {table} for {stray[0]} would be written outside the chosen sessions")
-        replaced = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
-        self.replace_rows(table, replaced, frame, beside=beside)
+        replaced_keys = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
+        self.replace_rows(table, replaced_keys, frame, beside=beside)
 
     def replace_rows(
         self,
@@ -311,8 +311,8 @@ class Warehouse:
     ) -> None:
         """Puts `frame` in the place of every row that agrees with a row of `keys` in all its columns, and appends the
         rows of `beside`, by table: in one transaction. Raises TableError where rows do not fit their table."""
-        more = [Change(name, rows, makes=()) for name, rows in (beside or {}).items()]
-        self.write([Change(table, frame, keys), *more])
+        further_changes = [Change(name, rows, makes=()) for name, rows in (beside or {}).items()]
+        self.write([Change(table, frame, keys), *further_changes])
 
     def replace_table(self, table: str, frame: pl.DataFrame) -> None:
         """Puts `frame` in the place of the whole table, in one transaction. Raises TableError where rows do not fit."""
@@ -333,15 +333,17 @@ class Warehouse:
         The partitions that they write are recorded with them (`storage.partitions`). Raises TableError where rows do
         not fit their table; then nothing is written.
         """
-        fitted = [(change, declared(change.table)) for change in changes]
-        rows = [table.fit(change.rows).to_arrow() for change, table in fitted]  # before the file is locked
-        written: dict[str, Written] = {}
-        for change, table in fitted:
-            written[table.name] = written.get(table.name, Written(frozenset(), frozenset())) | change.written
+        declared_changes = [(change, declared(change.table)) for change in changes]
+        rows = [table.fit(change.rows).to_arrow() for change, table in declared_changes]  # before the file is locked
+        partitions_of: dict[str, Written] = {}
+        for change, table in declared_changes:
+            partitions_of[table.name] = (
+                partitions_of.get(table.name, Written(frozenset(), frozenset())) | change.written
+            )
         with self._transaction() as connection:
-            for (change, _), incoming in zip(fitted, rows, strict=True):
+            for (change, _), incoming in zip(declared_changes, rows, strict=True):
                 self._make(connection, change, incoming)
-            for name, partitions in written.items():
+            for name, partitions in partitions_of.items():
                 record_partitions(connection, declared(name), partitions)
 
     def write_in_blocks(
@@ -350,19 +352,21 @@ class Warehouse:
         """Makes `change` with the rows of `blocks`, which need not be in memory together, and then those `beside`: in
         one transaction, which waits for each block. Raises TableError as `write`, and nothing is written."""
         changes = [change, *beside]
-        written = {each.table: Written(frozenset(), frozenset()) for each in changes}
+        partitions_of = {change_of_table.table: Written(frozenset(), frozenset()) for change_of_table in changes}
         with self._transaction() as connection:
 
-            def make(each: Change) -> None:
-                self._make(connection, each, declared(each.table).fit(each.rows).to_arrow())
-                written[each.table] |= each.written
+            def make(change_of_table: Change) -> None:
+                self._make(
+                    connection, change_of_table, declared(change_of_table.table).fit(change_of_table.rows).to_arrow()
+                )
+                partitions_of[change_of_table.table] |= change_of_table.written
 
             make(change)
             for rows in whole_row_groups(blocks):
                 make(replace(change, rows=rows, replaces=None))
-            for each in beside:
-                make(each)
-            for name, partitions in written.items():
+            for change_of_table in beside:
+                make(change_of_table)
+            for name, partitions in partitions_of.items():
                 record_partitions(connection, declared(name), partitions)
 
     def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", rows: "pa.Table") -> None:

@@ -67,7 +67,7 @@ def read_content(folder: Place, name: str) -> bytes:
 def remove_batch(artifacts: Place, batch: int) -> None:
     """Removes the files of a batch. Raises BucketError, OSError."""
     folder = batch_folder(artifacts, batch)
-    for found in list(found_below(folder)):
-        delete(found.place)
+    for file in list(found_below(folder)):
+        delete(file.place)
     if isinstance(folder, Path) and folder.is_dir():
         folder.rmdir()

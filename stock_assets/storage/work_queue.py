@@ -187,9 +187,9 @@ class WorkQueue:
 
     def is_held(self, claim: Claim) -> bool:
         """Whether the unit is still this process's: it was not removed, nor given to another while the link was cut."""
-        there = self._ask("SELECT 1 FROM stock_assets_work_units WHERE unit = %s", (claim.unit,))
+        rows = self._ask("SELECT 1 FROM stock_assets_work_units WHERE unit = %s", (claim.unit,))
         with self._mutex:
-            return bool(there) and claim.unit in self._locks
+            return bool(rows) and claim.unit in self._locks
 
     def finish(self, claim: Claim, result: str) -> None:
         """Keeps the result, unless another process was first."""
@@ -244,7 +244,7 @@ class WorkQueue:
         import psycopg2
 
         with self._mutex:
-            for left in range(BREAKS, -1, -1):
+            for remaining_tries in range(BREAKS, -1, -1):
                 try:
                     with self._connection.cursor() as cursor:
                         cursor.execute(statement, parameters or None)
@@ -252,7 +252,7 @@ class WorkQueue:
                 except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                     if self._closed:
                         raise StockAssetsError(f"{self.name} was closed, and works no more") from error
-                    if not left:
+                    if not remaining_tries:
                         raise StockAssetsError(
                             f"{shown(self._url)} broke the link {BREAKS + 1} times at one statement: {error}"
                         ) from error

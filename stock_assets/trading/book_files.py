@@ -99,13 +99,13 @@ def read_books(file: Path, kinds: Sequence[Book] = BOOKS, models: Sequence[str] 
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} cannot be read as TOML: {error}") from error
     if stray := sorted(set(content) - {"book"}):
-        raise SettingsError(f"{file}: found the key {_shown(stray[0])}, expected tables [[book]] alone")
+        raise SettingsError(f"{file}: found the key {_short_text(stray[0])}, expected tables [[book]] alone")
     tables = content.get("book")
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise SettingsError(f"{file}: found {_shown(tables)}, expected one table [[book]] or more")
+        raise SettingsError(f"{file}: found {_short_text(tables)}, expected one table [[book]] or more")
     books: dict[str, Book] = {}
     for number, table in enumerate(tables, 1):
-        place = f"{file}, book {_shown(table.get('name', number))}"
+        place = f"{file}, book {_short_text(table.get('name', number))}"
         book = book_of(table, place, kinds=kinds, models=models)
         if book.name in books:
             raise SettingsError(f"{file}, book {book.name}: found the name twice, expected one book of a name")
@@ -124,29 +124,29 @@ def book_of(
     """
     names: list[object] = [book.kind for book in kinds]
     if (kind := values.get("kind")) not in names:
-        found = f"{place}, key kind: found {_shown(kind)}" if "kind" in values else f"{place}: found no kind"
-        raise SettingsError(f"{found}, expected {named(map(str, names))}")
-    own = _checked(Book, {key: value for key, value in values.items() if key not in ("costs", "limits")}, place)
+        problem = f"{place}, key kind: found {_short_text(kind)}" if "kind" in values else f"{place}: found no kind"
+        raise SettingsError(f"{problem}, expected {named(map(str, names))}")
+    own = _values_of(Book, {key: value for key, value in values.items() if key not in ("costs", "limits")}, place)
     default = next(book for book in kinds if book.kind == own["kind"])
     parts = {}
     for name, defaults in (("costs", default.costs), ("limits", default.limits)):
         if not isinstance(part := values.get(name, {}), dict):
-            raise SettingsError(f"{place}, key {name}: found {_shown(part)}, expected a table")
-        parts[name] = replace(defaults, **_checked(type(defaults), part, place, prefix=f"{name}."))
+            raise SettingsError(f"{place}, key {name}: found {_short_text(part)}, expected a table")
+        parts[name] = replace(defaults, **_values_of(type(defaults), part, place, prefix=f"{name}."))
     book = replace(default, **own, **parts)
     models = [*models_of("champion", "naive"), ENSEMBLE] if models is None else models
     _require(
         re.fullmatch(NAME, book.name),
         place,
         "name",
-        found=book.name,
+        value=book.name,
         expected="1 to 20 of a-z, 0-9 and _, a letter first",
     )
     _require(
         book.model is None or book.model in models,
         place,
         "model",
-        found=book.model,
+        value=book.model,
         expected=f"one of {', '.join(models)}",
     )
     if book.kind == "long_only":
@@ -154,14 +154,14 @@ def book_of(
             book.limits.gross <= 1,
             place,
             "limits.gross",
-            found=book.limits.gross,
+            value=book.limits.gross,
             expected="at most 1 of a long_only book",
         )
     _require(
         book.limits.position <= book.limits.gross,
         place,
         "limits.position",
-        found=book.limits.position,
+        value=book.limits.position,
         expected="at most gross",
     )
     return book
@@ -183,13 +183,13 @@ def digest_of(book: Book) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def _checked(kind: type, values: Mapping[str, Any], place: str, *, prefix: str = "") -> dict[str, Any]:
+def _values_of(kind: type, values: Mapping[str, Any], place: str, *, prefix: str = "") -> dict[str, Any]:
     """`values` in the types of the fields of the dataclass `kind`."""
     by_name: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}
     hints = get_type_hints(kind)
     if unknown := sorted(set(values) - set(by_name)):
-        shown = ", ".join(prefix + name for name in by_name)
-        raise SettingsError(f"{place}: found the key {prefix}{_shown(unknown[0])}, expected one of {shown}")
+        key_names = ", ".join(prefix + name for name in by_name)
+        raise SettingsError(f"{place}: found the key {prefix}{_short_text(unknown[0])}, expected one of {key_names}")
     for name, field in by_name.items():
         required = field.default is MISSING and field.default_factory is MISSING
         if required and name not in values:
@@ -199,31 +199,35 @@ def _checked(kind: type, values: Mapping[str, Any], place: str, *, prefix: str =
     }
 
 
-def _value(name: str, hint: Any, found: object, *, place: str) -> object:
-    """`found` as a value of the type `hint`, within RANGES."""
+def _value(name: str, hint: Any, written_value: object, *, place: str) -> object:
+    """`written_value` as a value of the type `hint`, within RANGES."""
     options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
     of_type = next((option for option in options if option is not type(None)), hint)
-    value = found
+    value = written_value
     if get_origin(of_type) is tuple:
-        fits = isinstance(found, list) and len(found) == len(Costs().half_spreads) and all(map(_is_number, found))
-        value = tuple(map(float, found)) if fits and isinstance(found, list) else None
+        fits = (
+            isinstance(written_value, list)
+            and len(written_value) == len(Costs().half_spreads)
+            and all(map(_is_number, written_value))
+        )
+        value = tuple(map(float, written_value)) if fits and isinstance(written_value, list) else None
         numbers = value or ()
     elif get_origin(of_type) is Literal:
-        fits, numbers = found in get_args(of_type), ()
+        fits, numbers = written_value in get_args(of_type), ()
     elif of_type is float:
-        fits, numbers = _is_number(found), (found,)
-        value = float(found) if fits else None  # pyright: ignore[reportArgumentType]: it is a number
+        fits, numbers = _is_number(written_value), (written_value,)
+        value = float(written_value) if fits else None  # pyright: ignore[reportArgumentType]: it is a number
     else:
-        fits = isinstance(found, of_type) and (of_type is bool or not isinstance(found, bool))
-        numbers = (found,) if of_type is int else ()
+        fits = isinstance(written_value, of_type) and (of_type is bool or not isinstance(written_value, bool))
+        numbers = (written_value,) if of_type is int else ()
     low, high = RANGES.get(name, (0, inf))
     if not fits or not all(low <= number <= high for number in numbers):  # pyright: ignore[reportOperatorIssue]
-        raise SettingsError(f"{place}: found {_shown(found)}, expected {_expected(name, of_type)}")
+        raise SettingsError(f"{place}: found {_short_text(written_value)}, expected {_expected(name, of_type)}")
     return value
 
 
-def _is_number(found: object) -> bool:
-    return isinstance(found, int | float) and not isinstance(found, bool) and isfinite(found)
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _expected(name: str, hint: Any) -> str:
@@ -241,10 +245,10 @@ def _expected(name: str, hint: Any) -> str:
     return f"a {'whole number' if hint is int else 'number'} {bounds}"
 
 
-def _require(holds: object, place: str, key: str, *, found: object, expected: str) -> None:
+def _require(holds: object, place: str, key: str, *, value: object, expected: str) -> None:
     if not holds:
-        raise SettingsError(f"{place}, key {key}: found {_shown(found)}, expected {expected}")
+        raise SettingsError(f"{place}, key {key}: found {_short_text(value)}, expected {expected}")
 
 
-def _shown(found: object) -> str:
-    return shortened(found if isinstance(found, str) else repr(found), 80)
+def _short_text(value: object) -> str:
+    return shortened(value if isinstance(value, str) else repr(value), 80)

@@ -86,8 +86,8 @@ def total(values: np.ndarray) -> np.ndarray:
 def opened(capital: float | np.ndarray, tickers: int) -> Account:
     """Accounts of `capital` [...] in cash that may hold `tickers` tickers."""
     cash = np.asarray(capital, dtype=np.float64)
-    nothing = np.zeros((*cash.shape, tickers))
-    return Account(cash, nothing, np.full_like(nothing, np.nan), nothing.astype(np.int64))
+    zeros = np.zeros((*cash.shape, tickers))
+    return Account(cash, zeros, np.full_like(zeros, np.nan), zeros.astype(np.int64))
 
 
 def step(
@@ -176,12 +176,12 @@ def decide(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> 
     is ordered. The account comes back with the sessions counted that a position had no trusted bar or no target; after
     `Limits.frozen_sessions` of them it is sold at the next bar. An account without equity is closed.
     """
-    untargeted = np.isnan(weights)
-    frozen = np.where((account.shares != 0) & (untargeted | ~bars.trusted), account.frozen + 1, 0)
-    forced = untargeted & (frozen > book.limits.frozen_sessions)
-    orderable = bars.trusted & (~untargeted | forced)
-    wanted = np.where(orderable & ~forced, weights, 0.0) * np.maximum(account.equity, 0.0)[..., None]
-    target = wanted / np.where(orderable, bars.close, 1.0)
+    has_no_target = np.isnan(weights)
+    frozen = np.where((account.shares != 0) & (has_no_target | ~bars.trusted), account.frozen + 1, 0)
+    is_forced = has_no_target & (frozen > book.limits.frozen_sessions)
+    orderable = bars.trusted & (~has_no_target | is_forced)
+    target_value = np.where(orderable & ~is_forced, weights, 0.0) * np.maximum(account.equity, 0.0)[..., None]
+    target = target_value / np.where(orderable, bars.close, 1.0)
     target = np.trunc(target) if book.whole_shares else target
     marks = np.where(bars.trusted, bars.close, account.marks)
     return replace(account, frozen=frozen, marks=marks), np.where(orderable, target - account.shares, 0.0)
@@ -239,10 +239,10 @@ def run(
     if is_new:
         rows.opening(account)
     delay = 1 if book.fill == "second open" else 0
-    nothing = np.full(number, np.nan)
+    no_weights = np.full(number, np.nan)
     bars = panel.day(after)
     for t in range(after + 1, len(panel.sessions)):
-        decided, orders = decide(account, weights[t - 1 - delay] if t > delay else nothing, bars, book=book)
+        decided, orders = decide(account, weights[t - 1 - delay] if t > delay else no_weights, bars, book=book)
         bars = panel.day(t)
         at = np.flatnonzero(((decided.shares != 0) | (orders != 0)).reshape(-1, number).any(axis=0))
         before = _part(decided, at)
@@ -250,7 +250,7 @@ def run(
         rows.add(t, at, before, after=booked_account, booked=booked)
         account = _whole_account(booked_account, at, number)
     last = len(panel.sessions) - 1
-    decided, orders = decide(account, weights[last - delay] if last >= delay else nothing, bars, book=book)
+    decided, orders = decide(account, weights[last - delay] if last >= delay else no_weights, bars, book=book)
     account = replace(decided, frozen=account.frozen)
     return Run(panel, book, first, rows.totals(), *rows.details(), account, orders)
 
@@ -320,15 +320,15 @@ class _Rows:
 
     def _sum(self) -> None:
         """Sums the sessions that were put aside."""
-        aside, self._aside, self._size = self._aside, [], 0
-        if not aside:
+        rows_aside, self._aside, self._size = self._aside, [], 0
+        if not rows_aside:
             return
-        sessions, tickers, befores, afters, books = zip(*aside, strict=True)
+        sessions, tickers, befores, afters, books = zip(*rows_aside, strict=True)
         lengths = np.array([len(at) for at in tickers])
         at, t = np.concatenate(tickers).astype(np.int32), np.repeat(np.array(sessions, np.int32), lengths)
 
         def together(objects: Sequence[object], name: str) -> np.ndarray:
-            return np.concatenate([getattr(each, name) for each in objects], axis=-1)
+            return np.concatenate([getattr(part, name) for part in objects], axis=-1)
 
         columns = {field.name: together(books, field.name) for field in fields(Booked) if field.name != "interest"}
         columns |= {name: together(afters, name) for name in ("shares", "marks")}
@@ -351,18 +351,18 @@ class _Rows:
             sums = np.zeros((*summand.shape[:-1], len(sessions)))
             sums[..., lengths > 0] = np.add.reduceat(summand, starts[lengths > 0], axis=-1) if len(at) else 0.0
             self._table[_TOTALS.index(name), ..., span] = sums
-        others = [each.interest for each in books], [each.cash for each in afters], [each.equity for each in afters]
+        others = [part.interest for part in books], [part.cash for part in afters], [part.equity for part in afters]
         for i, figures in enumerate(others, len(_SUMS)):
             self._table[i, ..., span] = np.stack(figures, axis=-1)
         if self._keeps_details:
-            renamed = {"mark": "marks", "price_gain": "price"}
+            column_names = {"mark": "marks", "price_gain": "price"}
             columns |= {"frozen": together(afters, "frozen"), "t": t, "ticker": at}
-            held = (together(befores, "shares") != 0) | (columns["shares"] != 0)
+            is_held = (together(befores, "shares") != 0) | (columns["shares"] != 0)
             for name, parts in self._positions.items():
-                parts.append(columns[renamed.get(name, name)][held])
-            sent = columns["ordered"] != 0
+                parts.append(columns[column_names.get(name, name)][is_held])
+            is_sent = columns["ordered"] != 0
             for name, parts in self._fills.items():
-                parts.append(columns["fill_price" if name == "price" else name][sent])
+                parts.append(columns["fill_price" if name == "price" else name][is_sent])
 
     def totals(self) -> dict[str, np.ndarray]:
         """float64 [sessions, ...]: the figures of the table equity, by name."""

@@ -56,8 +56,13 @@ def mean_of_members(returns: np.ndarray, member: np.ndarray) -> np.ndarray:
 
     `returns` is float64 [T, N], NaN where there is none; `member` is bool [T, N].
     """
-    counted = np.concatenate([np.zeros((1, member.shape[1]), bool), member[:-1]]) & ~np.isnan(returns)
-    return np.array([row[taken].mean() if taken.any() else np.nan for row, taken in zip(returns, counted, strict=True)])
+    is_counted = np.concatenate([np.zeros((1, member.shape[1]), bool), member[:-1]]) & ~np.isnan(returns)
+    return np.array(
+        [
+            row[is_counted_on_day].mean() if is_counted_on_day.any() else np.nan
+            for row, is_counted_on_day in zip(returns, is_counted, strict=True)
+        ]
+    )
 
 
 def adv_of(value: np.ndarray, per_session: int = 1) -> np.ndarray:
@@ -70,14 +75,14 @@ def volatilities(returns: np.ndarray, per_session: int = 1) -> np.ndarray:
 
     That of bars is multiplied by the root of their number in a session.
     """
-    there, length = ~np.isnan(returns), VOLATILITY_SESSIONS * per_session
-    number = _windows(there.astype(np.int64), length)
-    values = np.where(there, returns, 0.0)
+    is_number, length = ~np.isnan(returns), VOLATILITY_SESSIONS * per_session
+    number = _windows(is_number.astype(np.int64), length)
+    values = np.where(is_number, returns, 0.0)
     mean, square = (_windows(_units(part), length) / _UNIT for part in (values, values**2))
-    enough = number >= FEWEST_FOR_VOLATILITY
-    number = np.where(enough, number, 2)
+    is_enough = number >= FEWEST_FOR_VOLATILITY
+    number = np.where(is_enough, number, 2)
     variance = np.maximum(square - mean**2 / number, 0.0) / (number - 1)
-    return np.where(enough, np.sqrt(variance * per_session), np.nan).astype(np.float32)
+    return np.where(is_enough, np.sqrt(variance * per_session), np.nan).astype(np.float32)
 
 
 def betas(returns: np.ndarray, market: np.ndarray, window: int = BETA_SESSIONS) -> np.ndarray:
@@ -90,11 +95,11 @@ def betas(returns: np.ndarray, market: np.ndarray, window: int = BETA_SESSIONS) 
     number = _windows(pairs.astype(np.int64), window)
     products = own, of_market, own * of_market, of_market**2
     x, m, xm, mm = (_windows(_units(part), window) / _UNIT for part in products)
-    enough = number >= FEWEST_FOR_BETA
-    number = np.where(enough, number, 1)
+    is_enough = number >= FEWEST_FOR_BETA
+    number = np.where(is_enough, number, 1)
     spread = mm - m * m / number
-    enough &= spread > 0
-    return np.where(enough, (xm - x * m / number) / np.where(enough, spread, 1.0), np.nan).astype(np.float32)
+    is_enough &= spread > 0
+    return np.where(is_enough, (xm - x * m / number) / np.where(is_enough, spread, 1.0), np.nan).astype(np.float32)
 
 
 def fifths(adv: np.ndarray, member: np.ndarray) -> np.ndarray:

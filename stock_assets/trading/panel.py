@@ -273,16 +273,16 @@ class _Grids:
     ) -> "_Grids":
         """Those of `sessions` and of those `earlier`: unset, of as many as there are, up to `LOOKBACK_SESSIONS`."""
         if earlier is None:
-            there = pl.concat([bars["session"], context["session"]]).unique()
-            earlier = there.filter(there < sessions[0]).sort().tail(LOOKBACK_SESSIONS).to_list()
-        every = pl.Series("session", [*earlier, *sessions], dtype=bars.schema["session"])
-        bars = bars.filter(pl.col("session").is_in(every.implode()))
+            stored_sessions = pl.concat([bars["session"], context["session"]]).unique()
+            earlier = stored_sessions.filter(stored_sessions < sessions[0]).sort().tail(LOOKBACK_SESSIONS).to_list()
+        all_sessions = pl.Series("session", [*earlier, *sessions], dtype=bars.schema["session"])
+        bars = bars.filter(pl.col("session").is_in(all_sessions.implode()))
         tickers = bars["ticker"].unique().sort()
         columns = bars["ticker"].replace_strict(tickers, pl.int_range(len(tickers), eager=True), return_dtype=pl.Int32)
-        rows = every.search_sorted(bars["session"])
+        rows = all_sessions.search_sorted(bars["session"])
         if twice := bars.filter(bars.select("ticker", "session").is_duplicated()).head(1).rows(named=True):
             raise BadBarsError(f"ticker {twice[0]['ticker']} has two bars of {twice[0]['session']}, expected one")
-        return cls(tuple(every), tuple(tickers), rows.to_numpy(), columns.to_numpy(), bars)
+        return cls(tuple(all_sessions), tuple(tickers), rows.to_numpy(), columns.to_numpy(), bars)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -310,8 +310,8 @@ def _check(bars: pl.DataFrame, sessions: Sequence[date]) -> None:
     for column, limit in (limits | {"total_return": "above -1"}).items():
         value = pl.col(column)
         above = {"above 0": value > 0, "above -1": value >= -1, "not below 0": value >= 0}[limit]
-        wrong = bars.filter(value.is_not_null() & ~(above & value.is_finite())).head(1)
-        for row in wrong.iter_rows(named=True):
+        wrong_rows = bars.filter(value.is_not_null() & ~(above & value.is_finite())).head(1)
+        for row in wrong_rows.iter_rows(named=True):
             raise BadBarsError(
                 f"ticker {row['ticker']}, session {row['session']}, column {column}: found {row[column]}, expected a "
                 f"finite number {limit}. Repair or hold out the bar in daily_bars first."
@@ -321,22 +321,22 @@ def _check(bars: pl.DataFrame, sessions: Sequence[date]) -> None:
 def _actions(grids: _Grids, close: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(dividends, split ratios), float64: 0 and 1 on ordinary days, the dividend per new share."""
     split, dividend = grids("split_ratio"), np.nan_to_num(grids("dividend"))
-    implied = np.isnan(split) & ~np.isnan(total) & ~np.isnan(close)
-    if implied.any():
+    is_implied = np.isnan(split) & ~np.isnan(total) & ~np.isnan(close)
+    if is_implied.any():
         last = np.where(np.isnan(close), 0, np.arange(len(close))[:, None])
         last = np.maximum.accumulate(last, axis=0)
         last = np.concatenate([np.zeros((1, close.shape[1]), np.int64), last[:-1]])
-        paid = np.take_along_axis(close, last, axis=0) * (1 + total) - close
-        is_paid = implied & (np.abs(paid) > _ROUNDING * close)
-        dividend = np.where(implied, np.where(is_paid, paid, 0.0), dividend)
+        dividend_paid = np.take_along_axis(close, last, axis=0) * (1 + total) - close
+        is_paid = is_implied & (np.abs(dividend_paid) > _ROUNDING * close)
+        dividend = np.where(is_implied, np.where(is_paid, dividend_paid, 0.0), dividend)
     return dividend, np.where(np.isnan(split), 1.0, split)
 
 
-def _refusals(grids: _Grids, traded: np.ndarray, suspect: np.ndarray) -> np.ndarray:
+def _refusals(grids: _Grids, volume: np.ndarray, suspect: np.ndarray) -> np.ndarray:
     """int8: why no order is filled at the open, the first of the reasons that holds; 0 where it is filled."""
-    opened, close = grids("open"), grids("close")
-    outside = (opened > grids("high")) | (opened < grids("low"))
-    refusals = [np.isnan(close), suspect > 0, traded == 0, np.isnan(opened), outside]
+    open_price, close = grids("open"), grids("close")
+    outside = (open_price > grids("high")) | (open_price < grids("low"))
+    refusals = [np.isnan(close), suspect > 0, volume == 0, np.isnan(open_price), outside]
     return np.select(refusals, [NO_BAR, SUSPECT, NO_VOLUME, NO_OPEN, OUTSIDE], FILLED).astype(np.int8)
 
 
@@ -368,16 +368,18 @@ def _ended(has_bar: np.ndarray, after: int, *, endings: pl.DataFrame | None, gri
     if len(has_bar) > after:
         without = bars[after + 1 :] == bars[1:-after]
         grid[after:][has_bar[:-after] & without] = UNKNOWN_ENDING
-    for ticker, session, returned in () if endings is None else endings.select("ticker", "session", "return").rows():
+    for ticker, session, final_return in (
+        () if endings is None else endings.select("ticker", "session", "return").rows()
+    ):
         if not grids.sessions[0] <= session <= grids.sessions[-1]:
             continue
         if ticker not in grids.tickers or session not in grids.sessions:
             raise TradingError(f"the ending of {ticker} on {session}: expected a ticker with bars, and a session")
         t, i = grids.sessions.index(session), grids.tickers.index(ticker)
-        if has_bar[t, i] or (returned is not None and not returned >= -1):
+        if has_bar[t, i] or (final_return is not None and not final_return >= -1):
             raise TradingError(
-                f"the ending of {ticker} on {session} with the return {returned}: expected a session without a bar of "
-                "it, and a return of -1 or more"
+                f"the ending of {ticker} on {session} with the return {final_return}: expected a session without a bar "
+                "of it, and a return of -1 or more"
             )
-        grid[t, i] = UNKNOWN_ENDING if returned is None else returned
+        grid[t, i] = UNKNOWN_ENDING if final_return is None else final_return
     return grid

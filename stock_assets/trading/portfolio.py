@@ -72,12 +72,12 @@ def own_target(evening: Evening, book: Book) -> Target:
     """
     limits = book.limits
     has_bar = ~np.isnan(evening.close)
-    held = [~has_bar, ~evening.trusted, np.isnan(evening.score)]
-    reason = np.select(held, [NO_BAR, SUSPECT, NO_PREDICTION], TRADED).astype(np.int8)
-    judged = reason == TRADED
+    reasons_to_hold = [~has_bar, ~evening.trusted, np.isnan(evening.score)]
+    reason = np.select(reasons_to_hold, [NO_BAR, SUSPECT, NO_PREDICTION], TRADED).astype(np.int8)
+    is_judged = reason == TRADED
     liquid = (evening.close >= limits.lowest_price) & (evening.adv >= limits.lowest_adv)
-    eligible = np.flatnonzero(judged & liquid)
-    own = np.where(judged, 0.0, np.nan)
+    eligible = np.flatnonzero(is_judged & liquid)
+    own = np.where(is_judged, 0.0, np.nan)
     if len(eligible):
         score = evening.score[eligible]
         if book.kind == "long_only":
@@ -90,7 +90,7 @@ def own_target(evening: Evening, book: Book) -> Target:
     names = np.count_nonzero(own[eligible])
     flat_scores = names == 0 and len(eligible) >= limits.fewest_names  # no score differs: nothing is wanted
     if len(eligible) < limits.fewest_names or (names < limits.fewest_names and not flat_scores):
-        own, reason = np.full_like(own, np.nan), np.where(judged, TOO_FEW, reason).astype(np.int8)
+        own, reason = np.full_like(own, np.nan), np.where(is_judged, TOO_FEW, reason).astype(np.int8)
     return Target(own, reason, len(eligible))
 
 
@@ -158,8 +158,8 @@ def _ranks(score: np.ndarray) -> np.ndarray:
 
 
 def _at_gross(weights: np.ndarray, gross: float) -> np.ndarray:
-    held = _sum(np.abs(weights))
-    return weights * (gross / held) if held > 0 else weights
+    gross_now = _sum(np.abs(weights))
+    return weights * (gross / gross_now) if gross_now > 0 else weights
 
 
 def _sum(values: np.ndarray) -> float:
@@ -178,10 +178,10 @@ def sleeved(own: np.ndarray, sleeves: int) -> np.ndarray:
            [0.3],
            [nan]])
     """
-    asked = np.nan_to_num(own)
-    total = np.zeros_like(asked)
+    own_targets = np.nan_to_num(own)
+    total = np.zeros_like(own_targets)
     for back in range(min(sleeves, len(own))):
-        total[back:] += asked[: len(own) - back]
+        total[back:] += own_targets[: len(own) - back]
     return np.where(np.isnan(own), np.nan, total / sleeves)
 
 

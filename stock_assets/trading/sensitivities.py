@@ -123,22 +123,22 @@ class _Trial:
         }
         borrow = replace(costs, borrow=3 * costs.borrow, borrow_hard=3 * costs.borrow_hard)
         shorts = {"borrow x3": replace(book, costs=borrow)} if book.kind == "long_short" else {}
-        for variant, changed in (fills | endings | shorts).items():
-            if changed != book:
-                yield self._cell(changed, number, variant=variant, series=self._series(weights, changed))
+        for variant, changed_book in (fills | endings | shorts).items():
+            if changed_book != book:
+                yield self._cell(changed_book, number, variant=variant, series=self._series(weights, changed_book))
         target = VOLATILITY if book.volatility_target is None else None
         variant = "no volatility target" if target is None else f"volatility target {target:.0%}"
-        changed = replace(book, volatility_target=target)
-        series = self._series(self._weights(sleeves, target), changed)
-        yield self._cell(changed, number, variant=variant, series=series)
+        changed_book = replace(book, volatility_target=target)
+        series = self._series(self._weights(sleeves, target), changed_book)
+        yield self._cell(changed_book, number, variant=variant, series=series)
 
     def _weights(self, sleeves: Mapping[int, int], target: float | None) -> np.ndarray:
         """float64 [T, N]: the targets of every close, scaled to the volatility `target` by the returns through it."""
         weights = weights_of(self.targets, sleeves)
         if target is None:
             return weights
-        unscaled = self._series(weights, self.book)["net_return"]
-        scales = [volatility_scale(unscaled[:t], target) for t in range(len(weights))]
+        unscaled_returns = self._series(weights, self.book)["net_return"]
+        scales = [volatility_scale(unscaled_returns[:t], target) for t in range(len(weights))]
         return weights * np.array(scales)[:, None]
 
     def _series(
@@ -160,7 +160,7 @@ class _Trial:
 
     def _cell(self, book: Book, number: int, *, variant: str, series: Mapping[str, np.ndarray]) -> Cell:
         sessions = self.targets.panel.sessions
-        computed = Computed(
+        computation = Computed(
             book=book,
             model=model_of(book),
             sleeves=number,
@@ -170,7 +170,7 @@ class _Trial:
             scores=digest_of_scores(self.targets.scores),
             returns=series["net_return"],
         )
-        return Cell(computed, series["net_return"], series["gross_return"], series["turnover"], series["impact"])
+        return Cell(computation, series["net_return"], series["gross_return"], series["turnover"], series["impact"])
 
 
 def rows_of_book(
@@ -213,23 +213,23 @@ def rows_of_book(
 
 
 def _row(cell: Cell, trials: Trials) -> dict[str, object]:
-    computed, found = cell.computed, statistics.moments(cell.net)
-    traded = cell.turnover.mean() if len(cell.turnover) else 0.0
+    computation, moments_of_returns = cell.computed, statistics.moments(cell.net)
+    mean_turnover = cell.turnover.mean() if len(cell.turnover) else 0.0
     return {
-        "model": computed.model,
-        "sleeves": computed.sleeves,
+        "model": computation.model,
+        "sleeves": computation.sleeves,
         "spread_scale": cell.scale,
         "capital": cell.capital,
-        "variant": computed.variant,
-        "first": computed.first,
-        "last": computed.last,
+        "variant": computation.variant,
+        "first": computation.first,
+        "last": computation.last,
         "sessions": len(cell.net),
-        "net_sharpe": found and found.sharpe * ANNUAL,
-        "deflated_sharpe": trials.deflated(found),
+        "net_sharpe": moments_of_returns and moments_of_returns.sharpe * ANNUAL,
+        "deflated_sharpe": trials.deflated(moments_of_returns),
         "gross_return": float(cell.gross.mean()) if len(cell.gross) else None,
         "net_return": float(cell.net.mean()) if len(cell.net) else None,
-        "turnover": float(traded),
-        "break_even": float(cell.gross.mean() / traded) if traded > 0 else None,
+        "turnover": float(mean_turnover),
+        "break_even": float(cell.gross.mean() / mean_turnover) if mean_turnover > 0 else None,
         "drawdown": statistics.deepest_drawdown(cell.net),
     }
 
@@ -259,10 +259,10 @@ def _capacities(cells: Sequence[Cell], *, seed: int, block: int) -> dict[_Key, d
             continue
         free = [cell for cell in group if cell.turnover.mean() >= _UNLIMITED * smallest.turnover.mean()]
         impacts = np.array([cell.impact.mean() for cell in free])
-        fitted = fitted_capacity(float(edges.mean()), np.array([cell.capital for cell in free]), impacts)
-        low, high = (Capacity(end, fitted.slope).best for end in ends)
-        if fitted.best is not None or high is not None:
-            capacities[key] = {"capacity": fitted.best, "capacity_low": low or 0.0, "capacity_high": high}
+        capacity = fitted_capacity(float(edges.mean()), np.array([cell.capital for cell in free]), impacts)
+        low, high = (Capacity(end, capacity.slope).best for end in ends)
+        if capacity.best is not None or high is not None:
+            capacities[key] = {"capacity": capacity.best, "capacity_low": low or 0.0, "capacity_high": high}
     return capacities
 
 

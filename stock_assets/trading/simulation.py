@@ -52,9 +52,9 @@ def simulate(
     targets of each close; NaN holds what there is. Raises as `ledger.run`.
     """
     if book.volatility_target is None:
-        booked = run(panel, weights, book, account=state.account if state else None, after=after)
-        scales = np.ones(len(booked.totals["equity"]))
-        return Simulation(frames_of(booked, scales), booked.account, booked.orders)
+        finished_run = run(panel, weights, book, account=state.account if state else None, after=after)
+        scales = np.ones(len(finished_run.totals["equity"]))
+        return Simulation(frames_of(finished_run, scales), finished_run.account, finished_run.orders)
     return _scaled(panel, weights, book, state=state, after=after)
 
 
@@ -72,14 +72,14 @@ def _scaled(panel: Panel, weights: np.ndarray, book: Book, *, state: State | Non
     for back, scale in enumerate(reversed(scales[-2:])):
         if after - back >= 0:
             scaled[after - back] = weights[after - back] * scale
-    booked = run(_until(panel, after), scaled[: after + 1], book, account=account, after=after)
+    finished_run = run(_until(panel, after), scaled[: after + 1], book, account=account, after=after)
     for t in range(after + 1, len(panel.sessions)):
-        booked = run(_until(panel, t), scaled[: t + 1], book, account=account, after=t - 1)
-        account = booked.account
-        returns.append(float(np.nan_to_num(booked.totals["net_return"][0])) / scales[-1])
+        finished_run = run(_until(panel, t), scaled[: t + 1], book, account=account, after=t - 1)
+        account = finished_run.account
+        returns.append(float(np.nan_to_num(finished_run.totals["net_return"][0])) / scales[-1])
         scales.append(volatility_scale(np.array(returns[-VOLATILITY_WINDOW:]), book.volatility_target))
         scaled[t] = weights[t] * scales[-1]
-        parts.append(frames_of(booked, np.array(scales[-1:])))
+        parts.append(frames_of(finished_run, np.array(scales[-1:])))
     last = len(panel.sessions) - 1
     orders = run(panel, scaled, book, account=account, after=last).orders
     frames = {name: pl.concat([table.empty(), *(part[name] for part in parts)]) for name, table in TABLES.items()}
@@ -97,10 +97,10 @@ def net_returns(panel: Panel, weights: np.ndarray, book: Book) -> np.ndarray:
     return np.nan_to_num(run(panel, weights, book, details=False).totals["net_return"])
 
 
-def frames_of(booked: Run, scales: np.ndarray) -> dict[str, pl.DataFrame]:
+def frames_of(finished_run: Run, scales: np.ndarray) -> dict[str, pl.DataFrame]:
     """The rows of fills, positions and equity of a run of one account, by table; `scales` are those of its closes."""
-    panel, book, totals = booked.panel, booked.book, booked.totals
-    span = slice(booked.first, len(panel.sessions))
+    panel, book, totals = finished_run.panel, finished_run.book, finished_run.totals
+    span = slice(finished_run.first, len(panel.sessions))
     days = pl.Series("session", panel.sessions, dtype=pl.Date)
     equity = pl.DataFrame(
         {
@@ -112,14 +112,14 @@ def frames_of(booked: Run, scales: np.ndarray) -> dict[str, pl.DataFrame]:
             "settings": [digest_of(book)] * len(scales),
         }
     )
-    at, held = booked.positions["t"].astype(np.int64), booked.positions
-    value = np.nan_to_num(held["shares"] * held["mark"])
-    of_equity = totals["equity"][at - booked.first]
+    at, positions_held = finished_run.positions["t"].astype(np.int64), finished_run.positions
+    value = np.nan_to_num(positions_held["shares"] * positions_held["mark"])
+    of_equity = totals["equity"][at - finished_run.first]
     weight = np.where(of_equity > 0, value / np.where(of_equity > 0, of_equity, 1.0), np.nan)
-    positions = keyed(panel, booked.positions, days).with_columns(value=value, weight=weight)
-    fills = keyed(panel, booked.fills, days).with_columns(
+    positions = keyed(panel, finished_run.positions, days).with_columns(value=value, weight=weight)
+    fills = keyed(panel, finished_run.fills, days).with_columns(
         price=pl.when(pl.col("filled") != 0).then("price"),
-        reason=pl.Series(REASONS, dtype=pl.String).gather(booked.fills["reason"].astype(np.int64)),
+        reason=pl.Series(REASONS, dtype=pl.String).gather(finished_run.fills["reason"].astype(np.int64)),
     )
     frames = {"fills": fills, "positions": positions, "equity": equity}
     return {name: _fitted(rows, name, book) for name, rows in frames.items()}

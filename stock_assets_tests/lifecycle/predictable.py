@@ -88,7 +88,7 @@ def predictable_store(settings: Settings) -> tuple[Warehouse, list[str]]:
     inputs = StoredInputs(store, settings, first=days[0], last=NEWEST)
 
     def trained(table: str, model: str, **fitted: object) -> list[str]:
-        saved = [save(settings, MODELS[model], 2019, trained=artifact, inputs=inputs) for artifact in fitted.values()]
+        saved = [save(settings, MODELS[model], 2019, model=artifact, inputs=inputs) for artifact in fitted.values()]
         versions = pl.DataFrame(saved, schema=["version", "artifact"], orient="row").with_columns(
             trained_through=pl.Series([artifact.cutoff for artifact in fitted.values()]),  # pyright: ignore[reportAttributeAccessIssue]
             pca_version=pl.lit("x"),

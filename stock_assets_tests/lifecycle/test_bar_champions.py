@@ -116,7 +116,7 @@ def test_a_better_challenger_serves_from_the_second_session_after_its_window(con
     assert read_promotions(again).select(kept).equals(read_promotions(store).select(kept))
     assert rows(again, "bar_predictions").equals(rows(store, "bar_predictions"))
     # what serves is listed, and the saved model of what lost goes once it is old
-    shown = models_in_service(store, registry, calendar_of(config), kept=BARS)
+    shown = models_in_service(store, registry, calendar_of(config), model_tables=BARS)
     lost = set(promotions.filter(pl.col("outcome") == "challenger")["version"])
     assert shown.select("model", "alias", "version", "model_year", "serves_from").rows() == [
         (BAR_IN_SERVICE, "champion", promoted, None, PROMOTED_FROM),

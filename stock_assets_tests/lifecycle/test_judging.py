@@ -76,7 +76,7 @@ def store(settings: Settings) -> Warehouse:
     versions = []
     for cutoff, learned in ((BASE_CUTOFF, labels_of(6, 2)), (NEWER_CUTOFF, labels_of(8, 1))):
         version, folder = save(
-            settings, MODELS["class_prior"], 2019, trained=fit_class_prior(learned, cutoff), inputs=inputs
+            settings, MODELS["class_prior"], 2019, model=fit_class_prior(learned, cutoff), inputs=inputs
         )
         versions.append({"version": version, "trained_through": cutoff, "artifact": folder, "pca_version": "x"})
     trained = pl.DataFrame(versions).with_columns(model=pl.lit("class_prior"), model_year=pl.lit(2019, pl.Int32))

@@ -61,7 +61,7 @@ def version(settings: Settings) -> Version:
     entry = MODELS["logistic"]
     known = LABELS.filter(pl.col("horizon_end") <= CUTOFF)
     trained = entry.train(SimpleNamespace(inputs=inputs(FEATURES), labels=known, cutoff=CUTOFF))  # pyright: ignore[reportArgumentType]
-    name, folder = save(settings, entry, 2012, trained=trained, inputs=inputs(FEATURES))
+    name, folder = save(settings, entry, 2012, model=trained, inputs=inputs(FEATURES))
     return Version("logistic", name, CUTOFF, folder)
 
 
@@ -88,7 +88,7 @@ def test_a_model_goes_on_without_a_context_series_that_came_later_and_misses_one
     )
     entry, known = MODELS["logistic"], LABELS.filter(pl.col("horizon_end") <= CUTOFF)
     trained = entry.train(SimpleNamespace(inputs=later, labels=known, cutoff=CUTOFF))  # pyright: ignore[reportArgumentType]
-    name, folder = save(settings, entry, 2012, trained=trained, inputs=later)
+    name, folder = save(settings, entry, 2012, model=trained, inputs=later)
     with pytest.raises(ArtifactError, match="lacking now: vix_level"):
         Version("logistic", name, CUTOFF, folder).predict(settings, inputs(FEATURES), DAYS[100:])
 

@@ -138,8 +138,8 @@ def make_stationary_features(store: Warehouse, settings: Settings, sessions: Seq
 
 def side_groups(settings: Settings) -> list[SideGroup]:
     """The groups that models read and whose side inputs are all on."""
-    chosen = {entry.table.name for entry in chosen_side_inputs(settings)}
-    return [group for group in GROUPS.values() if group.in_model and chosen.issuperset(group.reads)]
+    table_names = {entry.table.name for entry in chosen_side_inputs(settings)}
+    return [group for group in GROUPS.values() if group.in_model and table_names.issuperset(group.reads)]
 
 
 def side_assets(settings: Settings) -> tuple[str, ...]:
@@ -150,17 +150,17 @@ def side_assets(settings: Settings) -> tuple[str, ...]:
 
 def absent_of(store: Warehouse, settings: Settings) -> list[Absent]:
     """What the models lack of what is known to help, by what `store` holds."""
-    held = store.read_each(
+    rows_of_tables = store.read_each(
         {
             "series": "SELECT DISTINCT series FROM market.context_series",
             "announced": "SELECT subject FROM side_inputs.announcements LIMIT 1",
         }
     )
-    series, announced = held["series"], held["announced"]
+    series, announcement_rows = rows_of_tables["series"], rows_of_tables["announced"]
     return absent_inputs(
         settings,
         series=() if series is None else series["series"].to_list(),
-        announced=announced is not None and announced.height > 0,
+        announced=announcement_rows is not None and announcement_rows.height > 0,
         no_source=side_input(ANNOUNCEMENTS.name).missing(settings),
     )
 
@@ -208,16 +208,16 @@ def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[
     rows = {name: read_side_input(store, name, last=sessions[-1], required=True) for name in names}
     if too_long(store, "daily_bars", sessions, columns=len(side_columns())):
         tickers = store.rows_by("daily_bars", "ticker", (*lookback, sessions[0])[0], last=sessions[-1])
-        asked = SideRange(rows, sessions, calendar, list(tickers), folder=None)
+        side_range = SideRange(rows, sessions, calendar, list(tickers), folder=None)
         summary = RowSummary(side_columns(), may_be_null=True)
-        made = partial(_side_rows, store, calendar=calendar, rows=rows)
-        blocks.side_features_in_blocks(store, groups, asked, summary=summary, compute=made)
+        side_rows = partial(_side_rows, store, calendar=calendar, rows=rows)
+        blocks.side_features_in_blocks(store, groups, side_range, summary=summary, compute=side_rows)
         return MadeSideFeatures(summary, groups)
-    made = _side_rows(store, groups, sessions, calendar=calendar, rows=rows)
-    absent = [name for name in side_columns() if name not in made.columns]
-    made = made.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
-    store.replace_sessions(SIDE_FEATURES, sessions, made)
-    return MadeSideFeatures(made, groups)
+    side_rows = _side_rows(store, groups, sessions, calendar=calendar, rows=rows)
+    missing_columns = [name for name in side_columns() if name not in side_rows.columns]
+    side_rows = side_rows.with_columns(pl.lit(None, pl.Float64).alias(name) for name in missing_columns)
+    store.replace_sessions(SIDE_FEATURES, sessions, side_rows)
+    return MadeSideFeatures(side_rows, groups)
 
 
 def _side_rows(
@@ -234,12 +234,12 @@ def _side_rows(
     if all(group.bar_columns is not None for group in groups):
         columns = [*KEYS, *sorted({name for group in groups for name in group.bar_columns or ()})]
     bars = store.read("daily_bars", (*lookback, sessions[0])[0], sessions[-1], columns=columns)
-    made = _rows_of(sessions, bars).select(KEYS).sort("session", "ticker")
+    side_rows = _rows_of(sessions, bars).select(KEYS).sort("session", "ticker")
     for group in groups:
-        known = {name: rows[name].filter(pl.col("session") <= sessions[-1]) for name in group.reads}
-        columns_of_group = computed(group, SideFrames(bars, known, sessions, calendar))
-        made = made.join(columns_of_group, on=KEYS, how="left", maintain_order="left")
-    return made
+        known_rows = {name: rows[name].filter(pl.col("session") <= sessions[-1]) for name in group.reads}
+        columns_of_group = computed(group, SideFrames(bars, known_rows, sessions, calendar))
+        side_rows = side_rows.join(columns_of_group, on=KEYS, how="left", maintain_order="left")
+    return side_rows
 
 
 def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeLabels:
@@ -253,26 +253,26 @@ def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) 
     ahead = calendar.between(sessions[-1], calendar.shift(sessions[-1], rule.horizon) or calendar.sessions[-1])
     store.require(_BARS, [*sessions, *ahead[1:]], "labels", why=f"a horizon of {rule.horizon} sessions")
     first = _first_open_label(store, rule.horizon, sessions[0])
-    due = pl.DataFrame(
+    due_sessions = pl.DataFrame(
         [(day, calendar.shift(day, rule.horizon)) for day in calendar.between(first, sessions[-1])],
         {"session": pl.Date, "due": pl.Date},
         orient="row",
     )
     window = (*calendar.before(sessions[-1], LABEL_WINDOW - 1), sessions[0])[0]
     if too_long(store, "daily_bars", sessions, columns=len(LABELS.columns)):
-        rows, late = blocks.labels_in_blocks(store, rule, sessions, first=first, due=due)
-        return MadeLabels(rows, late, store.read("labels", window, sessions[-1], columns=["label"]))
+        rows, late_rows = blocks.labels_in_blocks(store, rule, sessions, first=first, due_sessions=due_sessions)
+        return MadeLabels(rows, late_rows, store.read("labels", window, sessions[-1], columns=["label"]))
     # a ticker with gaps has its last bar of the horizon later than the others: everything after is read
     bars = store.read("daily_bars", first, columns=[*KEYS, "total_return"])
     labels = barrier_labels(bars, rule, first=first, last=sessions[-1])
     rows = _rows_of(sessions, labels)
-    late = late_labels(
+    late_rows = late_labels(
         labels.filter(~pl.col("session").is_in(list(sessions))),
         store.read_or(_NO_KEYS, "labels", first, last=sessions[-1], columns=KEYS),
-        due,
+        due_sessions,
     )
-    store.replace_sessions("labels", sessions, rows, beside={"labels": late} if late.height else None)
-    return MadeLabels(rows, late, store.read("labels", window, sessions[-1], columns=["label"]))
+    store.replace_sessions("labels", sessions, rows, beside={"labels": late_rows} if late_rows.height else None)
+    return MadeLabels(rows, late_rows, store.read("labels", window, sessions[-1], columns=["label"]))
 
 
 def make_pca_model(store: Warehouse, settings: Settings) -> components.PcaModel:
@@ -297,14 +297,14 @@ def make_pca_model(store: Warehouse, settings: Settings) -> components.PcaModel:
 def make_pca_components(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeComponents:
     """Makes `pca_components` of `sessions` (ascending) with the stored fit."""
     calendar = calendar_of(settings)
-    featured = [session for session in sessions if calendar.position(session) >= stationary.FIRST_BAR - 1]
-    store.require(MADE_BEFORE_PCA, featured, "pca_components")
+    feature_sessions = [session for session in sessions if calendar.position(session) >= stationary.FIRST_BAR - 1]
+    store.require(MADE_BEFORE_PCA, feature_sessions, "pca_components")
     model = components.from_frame(store.read("pca_model"))
     if too_long(store, "stationary_features", sessions, columns=len(model.columns)):
         summary, sample = blocks.components_in_blocks(store, model, sessions, sample_rows=_SAMPLE_ROWS)
         return MadeComponents(summary, model, components.explained_out_of_sample(model, sample))
-    stored = store.read("stationary_features", sessions[0], sessions[-1], columns=[*KEYS, *model.columns])
-    features = _rows_of(sessions, stored)
+    stored_features = store.read("stationary_features", sessions[0], sessions[-1], columns=[*KEYS, *model.columns])
+    features = _rows_of(sessions, stored_features)
     rows = components.transform(model, features)
     store.replace_sessions("pca_components", sessions, rows)
     sample = features.gather_every(features.height // _SAMPLE_ROWS + 1)

@@ -40,13 +40,17 @@ _FEATURE_COLUMNS = [*KEYS, "total_return", *stationary.BAR_COLUMNS]
 
 def indicators_in_blocks(store: Warehouse, sessions: Sequence[date], read_sessions: Sequence[date]) -> RowSummary:
     """Makes `indicators` of `sessions` from the bars of `read_sessions` (both ascending)."""
-    made, summary = len(INDICATORS) + len(KEYS), RowSummary(list(INDICATORS))
-    blocks = blocks_of_sessions(store, BARS, sessions, columns=made)
+    made_columns, summary = len(INDICATORS) + len(KEYS), RowSummary(list(INDICATORS))
+    blocks = blocks_of_sessions(store, BARS, sessions, columns=made_columns)
     first, last = read_sessions[0], read_sessions[-1]
-    with scratch(store.path, blocks, hold=store.memory.at_once) as kept:
-        for bars in read_by_ticker(store, BARS, first, last=last, columns=_INDICATOR_COLUMNS, made=made):
-            kept.add(_of_sessions(classic_indicators(bars, sessions[0], read_sessions), sessions))
-        store.write_in_blocks(in_the_place_of("indicators", sessions), summary.of_each(kept.each("indicators", blocks)))
+    with scratch(store.path, blocks, hold=store.memory.at_once) as scratch_rows:
+        for bars in read_by_ticker(
+            store, BARS, first, last=last, columns=_INDICATOR_COLUMNS, made_columns=made_columns
+        ):
+            scratch_rows.add(_of_sessions(classic_indicators(bars, sessions[0], read_sessions), sessions))
+        store.write_in_blocks(
+            in_the_place_of("indicators", sessions), summary.of_each(scratch_rows.each("indicators", blocks))
+        )
     return summary
 
 
@@ -56,9 +60,11 @@ def stationary_features_in_blocks(
     """Makes `stationary_features` of `sessions` from the bars of `read_sessions` (both ascending) and the `context`
     (session, …) of each session."""
     first, last, table = read_sessions[0], read_sessions[-1], "stationary_features"
-    made, summary = len(declared(table).columns), RowSummary(list(stationary.STATIONARY))
-    read_blocks, blocks = (blocks_of_sessions(store, BARS, days, columns=made) for days in (read_sessions, sessions))
-    groups = ticker_groups(store, BARS, first, last=last, columns=made)
+    made_columns, summary = len(declared(table).columns), RowSummary(list(stationary.STATIONARY))
+    read_blocks, blocks = (
+        blocks_of_sessions(store, BARS, days, columns=made_columns) for days in (read_sessions, sessions)
+    )
+    groups = ticker_groups(store, BARS, first, last=last, columns=made_columns)
 
     def completed(rows: pl.DataFrame) -> pl.DataFrame:
         features = stationary.with_session_features(rows, returns)
@@ -90,18 +96,18 @@ def stationary_features_in_blocks(
 def side_features_in_blocks(
     store: Warehouse,
     groups: Sequence[SideGroup],
-    asked: SideRange,
+    side_range: SideRange,
     *,
     summary: RowSummary,
     compute: Callable[[Sequence[SideGroup], Sequence[date]], pl.DataFrame],
 ) -> None:
-    """Makes `side_features` of the sessions of `asked`: `compute` returns the rows of some groups and sessions. Groups
-    that are made in two steps read every bar once."""
-    table, sessions = "side_features", asked.sessions
+    """Makes `side_features` of the sessions of `side_range`: `compute` returns the rows of some groups and sessions.
+    Groups that are made in two steps read every bar once."""
+    table, sessions = "side_features", side_range.sessions
     blocks = blocks_of_sessions(store, BARS, sessions, columns=len(declared(table).columns))
     others = [group for group in groups if group.in_steps is None]
     with ExitStack() as files:
-        parts = [_of_group(store, group, asked, blocks=blocks, files=files) for group in groups if group.in_steps]
+        parts = [_of_group(store, group, side_range, blocks=blocks, files=files) for group in groups if group.in_steps]
         if others:
             parts.append(_at_once(store, partial(compute, others), blocks=blocks, files=files))
         rows = (_side_by_side(frames) for frames in zip(*parts, strict=True))
@@ -109,19 +115,19 @@ def side_features_in_blocks(
 
 
 def _of_group(
-    store: Warehouse, group: SideGroup, asked: SideRange, *, blocks: Sequence[Sequence[date]], files: ExitStack
+    store: Warehouse, group: SideGroup, side_range: SideRange, *, blocks: Sequence[Sequence[date]], files: ExitStack
 ) -> Iterator[pl.DataFrame]:
     """The columns of `group` of each of `blocks` of sessions, after the bars of all tickers were read."""
     assert group.in_steps
     folder = files.enter_context(scratch_folder(store.path))
     own = files.enter_context(scratch(store.path, blocks, hold=store.memory.at_once))
-    made = group.in_steps(replace(asked, folder=folder))
-    first = (*asked.calendar.before(asked.sessions[0], group.lookback), asked.sessions[0])[0]
+    steps = group.in_steps(replace(side_range, folder=folder))
+    first = (*side_range.calendar.before(side_range.sessions[0], group.lookback), side_range.sessions[0])[0]
     columns = None if group.bar_columns is None else [*KEYS, *group.bar_columns]
-    tickers = ticker_groups(store, BARS, first, last=asked.sessions[-1], columns=_OWN * len(group.columns))
-    for bars in rows_of_groups(store, BARS, tickers, first=first, last=asked.sessions[-1], columns=columns):
-        own.add(made.own(bars))
-    return (completed(group, made, rows) for rows in own.each("side_features", blocks))
+    tickers = ticker_groups(store, BARS, first, last=side_range.sessions[-1], columns=_OWN * len(group.columns))
+    for bars in rows_of_groups(store, BARS, tickers, first=first, last=side_range.sessions[-1], columns=columns):
+        own.add(steps.own(bars))
+    return (completed(group, steps, rows) for rows in own.each("side_features", blocks))
 
 
 def _at_once(
@@ -134,43 +140,45 @@ def _at_once(
     """The rows of `compute` of each of `blocks` of sessions, computed of longer ones: each reads its look-back."""
     counts = store.rows_by(BARS, "session", blocks[0][0], last=blocks[-1][-1])
     sizes = ((block, sum(counts.get(day, 0) for day in block)) for block in blocks)
-    kept = files.enter_context(scratch(store.path, blocks))
+    scratch_rows = files.enter_context(scratch(store.path, blocks))
     for longer in blocks_of(sizes, rows_within(store.memory.at_once, len(side_columns()))):
-        kept.add(compute([day for block in longer for day in block]))
-    return kept.each("side_features", blocks)
+        scratch_rows.add(compute([day for block in longer for day in block]))
+    return scratch_rows.each("side_features", blocks)
 
 
 def _side_by_side(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The columns of all `frames` of the same keys and of those that no group has."""
-    made = frames[0]
+    joint_frame = frames[0]
     for frame in frames[1:]:
-        new = [name for name in frame.columns if name not in made.columns]
-        made = made.join(frame.select(*KEYS, *new), on=KEYS, how="left", maintain_order="left")
-    return made.with_columns(
-        pl.lit(None, pl.Float64).alias(name) for name in side_columns() if name not in made.columns
+        new = [name for name in frame.columns if name not in joint_frame.columns]
+        joint_frame = joint_frame.join(frame.select(*KEYS, *new), on=KEYS, how="left", maintain_order="left")
+    return joint_frame.with_columns(
+        pl.lit(None, pl.Float64).alias(name) for name in side_columns() if name not in joint_frame.columns
     )
 
 
 def labels_in_blocks(
-    store: Warehouse, rule: LabelRule, sessions: Sequence[date], *, first: date, due: pl.DataFrame
+    store: Warehouse, rule: LabelRule, sessions: Sequence[date], *, first: date, due_sessions: pl.DataFrame
 ) -> tuple[RowSummary, pl.DataFrame]:
     """Makes `labels` of `sessions` (ascending), and the late ones of others from session `first` on, which it returns;
-    `due` as `late_labels` takes it."""
+    `due_sessions` as `late_labels` takes it."""
     columns, summary = len(LABELS.columns) + len(KEYS), RowSummary()
     blocks = blocks_of_sessions(store, BARS, sessions, columns=columns)
-    with scratch(store.path, blocks) as kept:
+    with scratch(store.path, blocks) as scratch_rows:
         others = [LABELS.empty()]
         # a ticker with gaps has its last bar of the horizon later than the others: everything after is read
-        for bars in read_by_ticker(store, BARS, first, last=date.max, columns=[*KEYS, "total_return"], made=columns):
+        for bars in read_by_ticker(
+            store, BARS, first, last=date.max, columns=[*KEYS, "total_return"], made_columns=columns
+        ):
             rows = barrier_labels(bars, rule, first=first, last=sessions[-1])
-            kept.add(_of_sessions(rows, sessions))
+            scratch_rows.add(_of_sessions(rows, sessions))
             others.append(rows.filter(~pl.col("session").is_in(list(sessions))))
-        stored = store.read_or(LABELS.empty(), "labels", first, last=sessions[-1], columns=KEYS).select(KEYS)
-        late = late_labels(pl.concat(others), stored, due)
-        rows = summary.of_each(kept.each("labels", blocks))
-        beside = [Change("labels", late, makes=())] if late.height else []
-        store.write_in_blocks(in_the_place_of("labels", sessions), rows, beside=beside)
-    return summary, late
+        stored_keys = store.read_or(LABELS.empty(), "labels", first, last=sessions[-1], columns=KEYS).select(KEYS)
+        late_rows = late_labels(pl.concat(others), stored_keys, due_sessions)
+        rows = summary.of_each(scratch_rows.each("labels", blocks))
+        further_changes = [Change("labels", late_rows, makes=())] if late_rows.height else []
+        store.write_in_blocks(in_the_place_of("labels", sessions), rows, beside=further_changes)
+    return summary, late_rows
 
 
 def blocks_of_features(
@@ -194,15 +202,15 @@ def components_in_blocks(
     features, columns = "stationary_features", [*KEYS, *model.columns]
     blocks = blocks_of_sessions(store, features, sessions, columns=2 * len(columns))
     total = sum(store.rows_by(features, "session", sessions[0], last=sessions[-1]).values())
-    every, sample, done = total // sample_rows + 1, list[pl.DataFrame](), 0
+    stride, sample, rows_done = total // sample_rows + 1, list[pl.DataFrame](), 0
     summary = RowSummary(list(component_names(model)))
 
     def transformed() -> Iterator[pl.DataFrame]:
-        nonlocal done
+        nonlocal rows_done
         for block in blocks:
             rows = _of_sessions(store.read(features, block[0], block[-1], columns=columns), block)
-            sample.append(rows.gather_every(every, -done % every))
-            done += rows.height
+            sample.append(rows.gather_every(stride, -rows_done % stride))
+            rows_done += rows.height
             yield transform(model, rows)
 
     store.write_in_blocks(in_the_place_of("pca_components", sessions), summary.of_each(transformed()))

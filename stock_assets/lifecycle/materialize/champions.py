@@ -289,15 +289,15 @@ def follow_aliases(
 
 
 def models_in_service(
-    store: Warehouse, registry: Registry, calendar: TradingCalendar, *, kept: Kept = DAYS
+    store: Warehouse, registry: Registry, calendar: TradingCalendar, *, model_tables: Kept = DAYS
 ) -> pl.DataFrame:
     """model, alias, version, trained_through, model_year, serves_from, reason: the champion of every model, and each
     version that has another alias, in the model year of the next session. Without a trained version, no row.
 
-    `kept` is where the market keeps its versions (`kept_of`); those of bars have no model year."""
-    all_versions, history, aliases = trained_versions(store, kept), read_promotions(store), registry.aliases()
-    last = store.last_session(kept.predictions)
-    running = kept.year_of(calendar.shift(last, 1) or last) if last else kept.year
+    `model_tables` is where the market keeps its versions (`kept_of`); those of bars have no model year."""
+    all_versions, history, aliases = trained_versions(store, model_tables), read_promotions(store), registry.aliases()
+    last = store.last_session(model_tables.predictions)
+    running = model_tables.year_of(calendar.shift(last, 1) or last) if last else model_tables.year
     rows = []
     for (model,), versions in all_versions.partition_by("model", as_dict=True, maintain_order=True).items():
         years: list[int] = versions["model_year"].to_list()

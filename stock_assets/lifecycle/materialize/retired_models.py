@@ -49,20 +49,20 @@ def remove_losers(store: Warehouse, settings: Settings, registry: Registry, *, b
     promotions = read_promotions(store)
     lost_challenges = promotions.filter(pl.col("outcome") == "challenger", pl.col("decided_at") < before)
     later_decisions = promotions.filter(pl.col("decided_at") >= before)
-    kept = kept_of(settings)
+    model_tables = kept_of(settings)
     losers = (
         {*lost_challenges["version"]}
         - {*later_decisions["version"], *later_decisions["replaced"]}
-        - served_versions(store, registry, kept)
+        - served_versions(store, registry, model_tables)
     )
-    tables, span = (TRAINED, "model_year") if kept is DAYS else (tuple(kept.versions), "session")
+    tables, span = (TRAINED, "model_year") if model_tables is DAYS else (tuple(model_tables.versions), "session")
     for table in tables:
         rows = store.read_or(declared(table).empty(), table)
         rows = rows.filter(pl.col("version").is_in(losers) & pl.col("artifact").is_not_null())
         if not rows.is_empty():
             rows_without_artifact = rows.with_columns(artifact=pl.lit(None, pl.String))
             store.replace_rows(table, rows.select(span, "model", "version"), rows_without_artifact)
-    artifacts, all_tables = settings.artifacts, (*tables, REFERENCES) if kept is DAYS else tables
+    artifacts, all_tables = settings.artifacts, (*tables, REFERENCES) if model_tables is DAYS else tables
     if isinstance(artifacts, Path):
         removed_bytes = [_remove(folder) for folder in _unnamed_folders(store, artifacts, before, tables=all_tables)]
     else:

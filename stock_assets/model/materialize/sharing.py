@@ -61,21 +61,21 @@ def identity(settings: Settings) -> dict[str, str]:
 
     device = best_device()
     packages = {f"the package {name}": _installed(name) for name in SAME_PACKAGES}
-    chosen = {f"the setting {name}": str(getattr(settings, name)) for name in SAME_SETTINGS}
+    settings_of_run = {f"the setting {name}": str(getattr(settings, name)) for name in SAME_SETTINGS}
     arithmetic = f"{device.type}, {'bfloat16' if has_bfloat16(device) else 'single precision'}"
     own = {"stock_assets": read_code_version(PROJECT_DIR), "the arithmetic of networks": arithmetic}
-    return own | packages | chosen
+    return own | packages | settings_of_run
 
 
-def difference(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str | None:
+def difference(identity_of_run: Mapping[str, str], own_identity: Mapping[str, str]) -> str | None:
     """The first thing that differs, in words; None where all is equal.
 
     >>> difference({"the setting seed": "0"}, {"the setting seed": "1"})
     'the setting seed is 1 here and 0 in the run'
     """
-    for name, value in theirs.items():
-        if ours.get(name) != value:
-            return f"{name} is {ours.get(name, 'absent')} here and {value} in the run"
+    for name, value in identity_of_run.items():
+        if own_identity.get(name) != value:
+            return f"{name} is {own_identity.get(name, 'absent')} here and {value} in the run"
     return None
 
 
@@ -168,8 +168,8 @@ class LedBatch:
             say(line)
         for state in states:
             self._follow(state, say)
-        if not self._published and not all(state.ended for state in states) and (there := self._queue.workers()):
-            self._publish(there, say)
+        if not self._published and not all(state.ended for state in states) and (workers := self._queue.workers()):
+            self._publish(workers, say)
         return all(state.ended for state in states)
 
     def is_elsewhere(self) -> bool:
@@ -178,15 +178,15 @@ class LedBatch:
 
     def _publish(self, workers: int, say: Say) -> None:
         folder = batch_folder(self._settings.artifacts, self.batch)
-        about = {"identity": identity(self._settings), "inputs": dict(self._work.publish(folder))}
-        self._queue.publish(self.batch, json.dumps(about))
+        description = {"identity": identity(self._settings), "inputs": dict(self._work.publish(folder))}
+        self._queue.publish(self.batch, json.dumps(description))
         self._published = True
-        size = sum(found.size for found in found_below(folder)) / 1e6
+        size = sum(file.size for file in found_below(folder)) / 1e6
         say(f"{len(self._work.specs)} unit(s) of {self._work.kind} are shared with {workers} worker(s): {size:.1f} MB")
 
     def _follow(self, state: UnitState, say: Say) -> None:
         """Shows what is new of a unit of another process."""
-        name, shown = self._work.names[state.place], (state.worker, state.line, state.ended)
+        name, line_of_unit = self._work.names[state.place], (state.worker, state.line, state.ended)
         if state.error is not None:
             raise StockAssetsError(f"{name} failed on {state.worker}: {state.error}")
         if state.claims >= MOST_CLAIMS and not state.ended and not state.held:
@@ -194,7 +194,7 @@ class LedBatch:
                 f"{name}: {MOST_CLAIMS} processes ended at it, the last of them {state.worker}; expected enough memory "
                 "on every host that works: have fewer slots there, or more memory"
             )
-        if state.worker in (None, self._queue.name) or self._lines.get(state.place) == shown:
+        if state.worker in (None, self._queue.name) or self._lines.get(state.place) == line_of_unit:
             return
-        self._lines[state.place] = shown
+        self._lines[state.place] = line_of_unit
         say(f"{name} is done by {state.worker}" if state.ended else state.line or f"{name} is taken by {state.worker}")

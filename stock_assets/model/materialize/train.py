@@ -86,18 +86,21 @@ def train_models(
         ]
     # the longest first, which are the last ones of the latest year, so that no core waits for one at the end
     outcomes = _outcomes(settings, jobs[::-1], inputs, say=say)[::-1]
-    made = [(job.unit, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
-    rows = pl.DataFrame([_row(*one, now=now, inputs=inputs) for one in made], schema=declared(table).schema)
+    units_with_outcome = [(job.unit, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+    rows = pl.DataFrame(
+        [_row(*unit_with_outcome, now=now, inputs=inputs) for unit_with_outcome in units_with_outcome],
+        schema=declared(table).schema,
+    )
     # before the rows: a version that serves is one that was tracked
     code = read_code_version(PROJECT_DIR)
-    for unit, outcome in made:
+    for unit, outcome in units_with_outcome:
         training = _training(settings, unit, outcome, code=code, draw_curve=tracking.draw_curve)
         tracking.registry.track(replace(training, pca_version=inputs.pca_version))
     store.replace_rows(table, rows.select("model_year", "trained_through").unique(), rows)
     for job in jobs:
         job.unit.checkpoint(settings.artifacts).clear()
     columns = [name for name in inputs.features.columns if name in may_be_null()]
-    return TrainedModels(rows, _curves(made), left_out, columns)
+    return TrainedModels(rows, _curves(units_with_outcome), left_out, columns)
 
 
 def _outcomes(settings: Settings, jobs: Sequence[_Job], inputs: StoredInputs, *, say: Say) -> list[Outcome]:
@@ -138,10 +141,10 @@ def _row(unit: TrainingUnit, outcome: Outcome, *, now: datetime, inputs: StoredI
     }
 
 
-def _curves(made: Sequence[tuple[TrainingUnit, Outcome]]) -> dict[str, tuple[pl.DataFrame, str, str]]:
+def _curves(units_with_outcome: Sequence[tuple[TrainingUnit, Outcome]]) -> dict[str, tuple[pl.DataFrame, str, str]]:
     """The learning curves of the networks, over all their years."""
     epochs: dict[str, list[dict[str, Any]]] = {}
-    for unit, outcome in made:
+    for unit, outcome in units_with_outcome:
         if outcome.epochs:
             epochs.setdefault(unit.model, []).extend(outcome.epochs)
     return {model: learning_curve(MODELS[model], rows) for model, rows in epochs.items()}

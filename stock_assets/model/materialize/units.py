@@ -77,7 +77,9 @@ class Outcome:
 
     def to_json(self) -> str:
         """Numbers keep every bit."""
-        return json.dumps(asdict(self) | {"trained_through": str(self.trained_through)}, default=lambda one: one.item())
+        return json.dumps(
+            asdict(self) | {"trained_through": str(self.trained_through)}, default=lambda number: number.item()
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
@@ -108,15 +110,15 @@ def train_unit(
         sell_threshold=unit.rule.sell_threshold,
     )
     entry = unit.entry
-    trained = entry.train(lesson)
-    version, folder = save(settings, entry, unit.year, trained=trained, inputs=inputs)
-    config, has_curve = getattr(trained, "config", None), entry.curve is not None
+    model = entry.train(lesson)
+    version, folder = save(settings, entry, unit.year, model=model, inputs=inputs)
+    config, has_curve = getattr(model, "config", None), entry.curve is not None
     return Outcome(
         version,
         folder,
-        trained.cutoff,
+        model.cutoff,
         labels.height,
-        scores={name: getattr(trained, name) for name in SCORES} if has_curve else {},
+        scores={name: getattr(model, name) for name in SCORES} if has_curve else {},
         params=config.to_dict() if config else {},
-        epochs=[{"model_year": unit.year, **asdict(epoch)} for epoch in trained.curve] if has_curve else [],
+        epochs=[{"model_year": unit.year, **asdict(epoch)} for epoch in model.curve] if has_curve else [],
     )

@@ -25,12 +25,12 @@ REFERENCES = "trained_references"
 VERSION_COLUMNS = ["model", "model_year", "version", "trained_through", "pca_version", "artifact"]
 
 
-def save(settings: Settings, entry: ModelEntry, year: int, *, trained: Any, inputs: Inputs) -> tuple[str, str]:
+def save(settings: Settings, entry: ModelEntry, year: int, *, model: Any, inputs: Inputs) -> tuple[str, str]:
     """(version, folder below the artifacts folder) of a model, saved under a name made of its content."""
-    tensors, description = trained.to_artifact()
+    tensors, description = model.to_artifact()
     columns = feature_columns(getattr(inputs, entry.frame))
     description |= {"reads": entry.frame, "columns": list(columns), "schema": schema_hash(columns)}
-    version = f"{entry.name}-{trained.cutoff}-{artifact_version(tensors, description)}"
+    version = f"{entry.name}-{model.cutoff}-{artifact_version(tensors, description)}"
     folder = f"{entry.table}/{year}/{version}"
     save_artifact(settings.artifacts / folder, tensors, description)
     return version, folder
@@ -103,8 +103,8 @@ def registered(rows: pl.DataFrame) -> pl.DataFrame:
 
 def skipped_models(store: Warehouse, year: int, entries: Collection[str], *, tables: Sequence[str]) -> list[str]:
     """Sentences about the models among `entries` without a version for `year`, and about versions without a model."""
-    trained = pl.concat([store.read(table, columns=VERSION_COLUMNS) for table in tables])
-    models = set(trained.filter(pl.col("model_year") == year)["model"])
+    trained_versions = pl.concat([store.read(table, columns=VERSION_COLUMNS) for table in tables])
+    models = set(trained_versions.filter(pl.col("model_year") == year)["model"])
     return [
         f"{model} has no version for model year {year}; it is predicted once {MODELS[model].table} {year} is "
         "materialized again"
@@ -190,6 +190,6 @@ def _first(store: Warehouse, table: str, year: int, *, first: date) -> pl.DataFr
     return rows
 
 
-def _require_before(what: str, cutoff: date, first: date) -> None:
+def _require_before(model: str, cutoff: date, first: date) -> None:
     if cutoff >= first:
-        raise CutoffError(f"{what} was trained through {cutoff}, which is not before the session {first} to predict")
+        raise CutoffError(f"{model} was trained through {cutoff}, which is not before the session {first} to predict")

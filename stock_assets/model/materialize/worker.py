@@ -97,13 +97,13 @@ class Worker:
         """What computes its units, opened once for all slots. Raises SettingsError for another version or setting."""
         with self._opening:
             if batch.batch not in self._opened:
-                about = json.loads(batch.about)
-                if wrong := difference(about["identity"], self._identity):
-                    line = f"{self._queue.name} refuses the units of {batch.kind}: {wrong}"
+                description = json.loads(batch.about)
+                if reason := difference(description["identity"], self._identity):
+                    line = f"{self._queue.name} refuses the units of {batch.kind}: {reason}"
                     self._queue.refuse(batch.batch, line)
                     raise SettingsError(f"{line}; expected the image and the settings of the host with the store")
                 folder = batch_folder(self._settings.artifacts, batch.batch)
-                self._opened[batch.batch] = KINDS[batch.kind](self._settings, folder, about["inputs"])
+                self._opened[batch.batch] = KINDS[batch.kind](self._settings, folder, description["inputs"])
             return self._opened[batch.batch]
 
     def _do(self, claim: Claim, compute: Compute, say: Say) -> None:

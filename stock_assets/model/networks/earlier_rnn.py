@@ -84,14 +84,14 @@ class EarlierRnn(Trained[EarlierRnnConfig, RnnEpoch]):
                 torch.from_numpy(standard[rows.numpy()]), ends, self.config.context
             ),
         )
-        apart = answers[:, :3] * self.target_scale
-        apart -= market.mean(apart, rows)
+        own_part = answers[:, :3] * self.target_scale
+        own_part -= market.mean(own_part, rows)
         level = market.mean(self.level.forecast(market.values), np.ones(len(rows), bool))
         level += self.config.level_memory * market.recent_error(level, self.config.context)
         linear = market.scores(products_at(standard, self.direction_weights, rows), rows)
         direction = market.scores(market.scores(answers[:, 3].astype(np.float64), rows) + linear, rows)[rows]
         odds = self.side + self.config.tilt * direction
-        probabilities = self.barriers.probabilities((level + apart).mean(axis=1)[rows], odds)
+        probabilities = self.barriers.probabilities((level + own_part).mean(axis=1)[rows], odds)
         return probability_frame(market.keys.filter(pl.Series(rows)), probabilities)
 
     def own_tensors(self) -> dict[str, np.ndarray]:

@@ -122,11 +122,11 @@ def _of_blocks(
     levels: list[MarketLevel], market: MarketRows, rows: np.ndarray, *, blocks: Blocks, sessions: OfSessions
 ) -> np.ndarray:
     """float64 [N, 3]: at `rows` (bool [N]) the level of the regression that has not learned from the row's block."""
-    out = np.zeros((len(rows), 3))
+    forecasts = np.zeros((len(rows), 3))
     for k, level in enumerate(levels):
         own = rows & blocks.inside(k)
-        out[own] = level.forecast(market, own, sessions)[own]
-    return out
+        forecasts[own] = level.forecast(market, own, sessions)[own]
+    return forecasts
 
 
 def _with_map(model: "Rnn", forecast: "Forecast", history: "History", *, rows: np.ndarray, judges: np.ndarray) -> "Rnn":
@@ -140,12 +140,12 @@ def _with_map(model: "Rnn", forecast: "Forecast", history: "History", *, rows: n
 
     before = rows & (day < day[judges].min() - model.horizon) if judges.any() else rows
     if before.any() and judges.any():
-        unseen = mapped(before).probabilities(history.market, forecast, judges)
+        probabilities = mapped(before).probabilities(history.market, forecast, judges)
         truth = history.labels[judges]
         model = replace(
             model,
-            validation_log_loss=float(surprises(truth, unseen).mean()),
-            validation_accuracy=float((unseen.argmax(axis=1) + CLASSES[0] == truth).mean()),
+            validation_log_loss=float(surprises(truth, probabilities).mean()),
+            validation_accuracy=float((probabilities.argmax(axis=1) + CLASSES[0] == truth).mean()),
         )
     return mapped(rows)
 
@@ -247,15 +247,15 @@ class RnnNetwork:
 
     def of_own_blocks(self, module: Members) -> np.ndarray:
         """float32 [N, 4]: at each labelled row the answer of the member that has not learned from its block."""
-        out, place = np.zeros((len(self.panel.values), len(TARGETS)), np.float32), device_of(module)
+        answers_of_rows, place = np.zeros((len(self.panel.values), len(TARGETS)), np.float32), device_of(module)
         module.eval()
         for member, own in zip(module.members, self._own, strict=True):
             if own.has_label().any():
                 rows, answers = answers_along(
                     own, self.config, lambda spans, of=member: of(self._inputs_at(spans.to(place)))
                 )
-                out[rows] = answers
-        return out[:-1]
+                answers_of_rows[rows] = answers
+        return answers_of_rows[:-1]
 
     def _inputs_at(self, rows: Tensor) -> Tensor:
         """float32 [*, F] at `rows` (int64 [*]), on their device."""
@@ -346,11 +346,11 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
 
         `inputs` are those of the networks, `answers` the networks' outputs [N, 4], `level` is [N, 3].
         """
-        apart = answers[:, :3] * self.target_scale
-        apart -= market.mean(apart, rows)
+        own_part = answers[:, :3] * self.target_scale
+        own_part -= market.mean(own_part, rows)
         linear = market.scores(products_at(inputs, self.direction_weights, rows), rows)
         direction = market.scores(market.scores(answers[:, 3].astype(np.float64), rows) + linear, rows)
-        return Forecast((level + apart).mean(axis=1), direction)
+        return Forecast((level + own_part).mean(axis=1), direction)
 
     def probabilities(self, market: MarketRows, forecast: Forecast, rows: np.ndarray) -> np.ndarray:
         """float64 [R, 3] in the order of CLASSES, at `rows` (bool [N]), which hold whole sessions."""
@@ -374,7 +374,7 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         }
 
     def own_description(self) -> dict[str, Any]:
-        smoothed = [list(each) for each in self.level.smoothed]
+        smoothed = [list(name_and_days) for name_and_days in self.level.smoothed]
         return {"outputs": list(TARGETS), "smoothed": smoothed, **{name: getattr(self, name) for name in _PLAIN}}
 
     @classmethod

@@ -26,11 +26,11 @@ def publish_bar_backtest(store: Warehouse, settings: Settings, *, now: datetime)
 
     Raises as `make_bar_backtest`. A kill leaves what was published before; the next run writes all of it again.
     """
-    made = make_bar_backtest(store, settings, now=now)
-    capitals = dict(made.table.select("book", "capital").unique().iter_rows())
-    sessions = session_equity(made.equity, capitals)
+    back_test = make_bar_backtest(store, settings, now=now)
+    capitals = dict(back_test.table.select("book", "capital").unique().iter_rows())
+    sessions = session_equity(back_test.equity, capitals)
     facts = BarBacktestFacts(settings.source, settings.interval, currency_of(settings), settings.hold_overnight)
     page = settings.artifacts / "bar_backtest" / "report.html"
-    put(page, render_bar_backtest(made.table, sessions, facts).encode())
-    put_backtest(settings.published, backtest_document(made.table, sessions, facts, now=now))
-    return PublishedBacktest(made, page)
+    put(page, render_bar_backtest(back_test.table, sessions, facts).encode())
+    put_backtest(settings.published, backtest_document(back_test.table, sessions, facts, now=now))
+    return PublishedBacktest(back_test, page)

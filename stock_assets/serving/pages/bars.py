@@ -78,8 +78,8 @@ class RunningView:
     def etag(self, alerts: str) -> str:
         """A tag that changes with what is shown; `alerts` is the digest of the open ones."""
         tested = self.back_test and self.back_test["made_at"]
-        shown = (self.verdict, alerts, self.bar_end, self.champion, len(self.calls), tested)
-        return f'W/"{digest_of(repr(shown).encode())}"'
+        page_parts = (self.verdict, alerts, self.bar_end, self.champion, len(self.calls), tested)
+        return f'W/"{digest_of(repr(page_parts).encode())}"'
 
 
 def newest_rows(rows: pl.DataFrame, model: str) -> pl.DataFrame:
@@ -89,7 +89,7 @@ def newest_rows(rows: pl.DataFrame, model: str) -> pl.DataFrame:
 
 
 def running_view(
-    there: tuple[BarPointer, pl.DataFrame] | None,
+    pointer_and_rows: tuple[BarPointer, pl.DataFrame] | None,
     alerts: tuple[Trouble, ...],
     now: datetime,
     *,
@@ -97,10 +97,10 @@ def running_view(
 ) -> RunningView:
     """The view of the pointer and the rows of its session at `now` (aware), with the `back_test` that is published;
     None before a bar was published."""
-    if there is None:
-        why = "Bars are published once models serve a session: `stock-assets bars`, or the sensors, make them."
-        return RunningView(Verdict("unusable", "Not usable: no bar is published yet", (why,)), alerts)
-    pointer, rows = there
+    if pointer_and_rows is None:
+        reason = "Bars are published once models serve a session: `stock-assets bars`, or the sensors, make them."
+        return RunningView(Verdict("unusable", "Not usable: no bar is published yet", (reason,)), alerts)
+    pointer, rows = pointer_and_rows
     facts: dict[str, Any] = dict(pointer.facts)
     model = str(facts["in_service"])
     own = rows.filter(pl.col("model") == model).sort("bar_end")
@@ -143,22 +143,22 @@ def _verdict(
     notes = (f"{plural(alerts, 'alert is', 'alerts are')} open: read below before use.",) if alerts else ()
     newest = numbers.moment(pointer.bar_end)
     if late_after is not None and next_end is not None and now > late_after:
-        why = f"The bar of {numbers.moment(next_end)} was due by {numbers.moment(late_after)} and is not published."
-        return Verdict("late", f"Late: the bar of {newest} is the newest", (why, *notes))
+        reason = f"The bar of {numbers.moment(next_end)} was due by {numbers.moment(late_after)} and is not published."
+        return Verdict("late", f"Late: the bar of {newest} is the newest", (reason, *notes))
     if next_end is None:
-        why = "The calendar of the market ends with it: no further bar is expected."
+        reason = "The calendar of the market ends with it: no further bar is expected."
     elif next_end <= now:
-        why = f"The bar of {numbers.moment(next_end)} is being made."
+        reason = f"The bar of {numbers.moment(next_end)} is being made."
     else:
-        why = f"The next bar ends at {numbers.moment(next_end)}."
-    return Verdict("usable", f"Usable: the bar of {newest} is the newest expected", (why, *notes))
+        reason = f"The next bar ends at {numbers.moment(next_end)}."
+    return Verdict("usable", f"Usable: the bar of {newest} is the newest expected", (reason, *notes))
 
 
 def score_line(scores: list[float]) -> Markup:
     """A small picture of scores, in their order, around a line at 0; one of a single score is a dot."""
-    most = max((abs(score) for score in scores), default=0.0) or 1.0
+    largest_score = max((abs(score) for score in scores), default=0.0) or 1.0
     middle, step = _HEIGHT / 2, _WIDTH / max(len(scores) - 1, 1)
-    points = [(k * step, middle - score / most * (middle - 2)) for k, score in enumerate(scores)]
+    points = [(k * step, middle - score / largest_score * (middle - 2)) for k, score in enumerate(scores)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     x, y = points[-1] if points else (0.0, middle)
     return Markup(

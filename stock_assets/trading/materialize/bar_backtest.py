@@ -53,45 +53,47 @@ def make_bar_backtest(store: Warehouse, settings: Settings, *, now: datetime) ->
     Raises MissingTableError before a session is over that every model has predicted, MissingSessionsError for bars
     that are missing.
     """
-    predicted = store.read_sql("bar_predictions", _PREDICTED, [len(BAR_MODELS)])["session"].to_list()
-    if not predicted:
+    predicted_sessions = store.read_sql("bar_predictions", _PREDICTED, [len(BAR_MODELS)])["session"].to_list()
+    if not predicted_sessions:
         raise MissingTableError("bar_predictions")
-    sessions, books, markets = predicted[-SESSIONS:], books_of(settings), dict[int, BarMarket]()
+    sessions, books, markets = predicted_sessions[-SESSIONS:], books_of(settings), dict[int, BarMarket]()
     references = [name for name, entry in BAR_MODELS.items() if entry.role == "reference"]
-    booked: list[BookedBars] = []
+    booked_books: list[BookedBars] = []
     for configured in books:
         book = replace(configured, model=configured.model or BAR_IN_SERVICE)
         market = _market(store, settings, sessions[0], last=sessions[-1], book=book, markets=markets)
         cells: list[Cell] = []
-        for model in dict.fromkeys((str(book.model), *(references if not booked else ()))):
+        for model in dict.fromkeys((str(book.model), *(references if not booked_books else ()))):
             own = back_test_bars(
                 market,
                 _predictions(store, model, sessions),
                 replace(book, model=model),
                 sleeves=settings.horizon,
                 overnight=settings.hold_overnight,
-                began=predicted[0],
+                began=predicted_sessions[0],
                 frontier=model == book.model,
             )
             cells += own.cells
             if model == book.model:
-                booked.append(own)
+                booked_books.append(own)
         add_trials(store, [cell.computed for cell in cells], now=now)
-        booked[-1] = replace(booked[-1], cells=tuple(cells))
-    naive = [*baselines(markets[books[0].limits.ended_sessions], booked[0].book)]
+        booked_books[-1] = replace(booked_books[-1], cells=tuple(cells))
+    naive = [*baselines(markets[books[0].limits.ended_sessions], booked_books[0].book)]
     table = pl.concat(
-        rows_of_book(each.cells, each.book, count_trials(store, each.book.name), seed=settings.seed, block=1)
-        for each in [*booked, *naive]
+        rows_of_book(
+            book_bars.cells, book_bars.book, count_trials(store, book_bars.book.name), seed=settings.seed, block=1
+        )
+        for book_bars in [*booked_books, *naive]
     ).with_columns(first=pl.lit(sessions[0]))
-    made = MadeBarBacktest(table, pl.concat(each.equity for each in [*booked, *naive]))
-    fills = pl.concat(each.fills for each in [*booked, *naive])
+    back_test = MadeBarBacktest(table, pl.concat(book_bars.equity for book_bars in [*booked_books, *naive]))
+    fills = pl.concat(book_bars.fills for book_bars in [*booked_books, *naive])
     rows = {
         "backtest": BACKTEST.fit(table),
-        "bar_equity": BAR_EQUITY.fit(made.equity),
+        "bar_equity": BAR_EQUITY.fit(back_test.equity),
         "bar_fills": BAR_FILLS.fit(fills),
     }
     store.write([Change(name, frame, ALL_ROWS) for name, frame in rows.items()])
-    return made
+    return back_test
 
 
 def _predictions(store: Warehouse, model: str, sessions: Sequence[date]) -> pl.DataFrame:
