@@ -17,7 +17,7 @@ import polars as pl
 from stock_assets.errors import TableError
 
 #: Raised with every change of a declaration that stored rows have to follow; `storage.migrations` says how they do.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: The rooms, which are DuckDB schemas and groups of assets, in the order in which they import each other.
 ROOMS = ("market", "side_inputs", "features", "model", "evaluation", "lifecycle", "trading", "publication")
 

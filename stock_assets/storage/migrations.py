@@ -10,7 +10,7 @@ from stock_assets.errors import DamagedFileError, StockAssetsError
 from stock_assets.files import TEMPORARY, first_line, sync
 from stock_assets.lakes import Lake
 from stock_assets.storage.attached import database_of, literal, opened, quoted
-from stock_assets.storage.partitions import record_older_rows
+from stock_assets.storage.partitions import record_older_rows, recount_empty_records
 from stock_assets.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ MIGRATIONS: dict[int, tuple["str | Callable[[duckdb.DuckDBPyConnection], None]",
     1: ("ALTER TABLE IF EXISTS features.labels RENAME COLUMN forward_return_7 TO forward_return_horizon",),
     # a partition without a row was the same as one that was never made
     2: (record_older_rows,),
+    # a long range that was made again recorded none of its rows (decision 0316)
+    3: (recount_empty_records,),
 }
 
 #: Seconds that a locked store is waited for.

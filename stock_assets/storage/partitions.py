@@ -178,3 +178,25 @@ def record_older_rows(connection: "duckdb.DuckDBPyConnection") -> None:
         except KeyError:  # no such sessions of this table, or no table that names them
             continue
         connection.execute(f"{statement_start}, 0 AS rows FROM ({sessions})")
+
+
+# ---------------------------------------------------------------- schema version 3
+
+
+def recount_empty_records(connection: "duckdb.DuckDBPyConnection") -> None:
+    """Records the rows of sessions that are recorded as made without a row and have some."""
+    columns = connection.execute(
+        "SELECT table_name, schema_name, column_name FROM duckdb_columns() WHERE database_name = current_database()"
+    ).fetchall()
+    if not any(table == "stored_partitions" for table, _, _ in columns):  # a store of histories alone
+        return
+    places = {table: f'"{schema}"."{table}"' for table, schema, column in columns if column == "session"}
+    statement = "SELECT DISTINCT table_name FROM lifecycle.stored_partitions WHERE rows = 0"
+    for (table,) in connection.execute(statement).fetchall():
+        if table in places:
+            connection.execute(
+                "UPDATE lifecycle.stored_partitions SET rows = counted.rows FROM (SELECT CAST(session AS VARCHAR) AS "
+                f"session, count(*) AS rows FROM {places[table]} GROUP BY ALL) AS counted "
+                "WHERE table_name = ? AND stored_partitions.rows = 0 AND partition = counted.session",
+                [table],
+            )

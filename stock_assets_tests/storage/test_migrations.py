@@ -94,3 +94,29 @@ def test_without_room_for_the_copy_nothing_is_migrated(old_store: Warehouse):
         old_store.read("labels")
     assert "\n" not in str(refused.value)
     assert version_of(old_store) == 0
+
+
+def test_sessions_that_were_recorded_without_their_rows_are_counted_again(tmp_path: Path):
+    store = Warehouse(tmp_path / "store.duckdb")
+    days = [date(2020, 1, 2), date(2020, 1, 3), date(2020, 1, 6)]
+    rows = pl.DataFrame({"ticker": ["A", "B", "A"], "session": [days[0], days[0], days[1]]})
+    store.replace_sessions("indicators", days, rows_of("indicators", rows))
+    records = dict.fromkeys(map(str, days), 0)
+    with duckdb.connect(store.path) as connection:
+        connection.execute("UPDATE lifecycle.stored_partitions SET rows = 0")
+        connection.execute("UPDATE main.schema_version SET version = 2")
+    migrations._CURRENT.clear()
+
+    stored_records = store.read("stored_partitions")
+    assert dict(stored_records.select("partition", "rows").iter_rows()) == records | {str(days[0]): 2, str(days[1]): 1}
+
+
+def test_a_store_of_histories_alone_is_migrated(tmp_path: Path):
+    store = Warehouse(tmp_path / "store.duckdb")
+    store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["a"]})))
+    with duckdb.connect(store.path) as connection:
+        connection.execute("DROP TABLE IF EXISTS lifecycle.stored_partitions")
+        connection.execute("UPDATE main.schema_version SET version = 2")
+    migrations._CURRENT.clear()
+    assert store.read("alerts")["key"].to_list() == ["a"]
+    assert version_of(store) == SCHEMA_VERSION
