@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
+from stock_assets.cli.interruptions import end_by_signals, interruptions_held_back
 from stock_assets.cli.output import cell, summarise
 from stock_assets.closed_snapshot import forget
 from stock_assets.errors import SettingsError, StockAssetsError
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from stock_assets.cli.graphql import DagsterClient
     from stock_assets.lifecycle.partitions import Keys
 
-#: Ctrl-C, kill, and the terminal that closes (which nohup makes us ignore).
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: A `dagster dev` that ends by itself is started again, unless it does so this many times in a row this soon.
 EARLY_ENDS, EARLY_SECONDS = 3, 300
 
@@ -47,9 +45,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
     from stock_assets.cli.home import require_no_owner
     from stock_assets.cli.server import require_free_port, require_space
 
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
-            signal.signal(number, _interrupt)
+    end_by_signals()
     require_free_port(settings.ui_host, port)
     require_no_owner(settings.dagster_home)  # else its API's port would be named first
     require_free_api_port(settings)
@@ -123,13 +119,6 @@ def warn_of_open_folder(folder: Path, err: Console) -> None:
         path = terminal(folder)
         warning = f"other users of this machine can look into {path} (mode {mode}); chmod -R go= {path} ends that"
         err.print(f"[bold]stock-assets:[/] {warning}", highlight=False, soft_wrap=True)
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    """Every ending leaves through the same door, once: a second signal must not stop the cleaning up."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def migrate(settings: Settings, out: Console) -> None:
@@ -250,14 +239,10 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
     from stock_assets.lifecycle.partitions import compared, held_by_both
     from stock_assets.publication.materialize.compare import stored_partitions
 
-    materialized_keys, partitions_of = (
-        comparison.materialized(instance, keys),
-        stored_partitions(
-            Warehouse.of(session.settings),
-            keys,
-            publication_folder=session.settings.published,
-        ),
-    )
+    with interruptions_held_back():
+        materialized_keys = comparison.materialized(instance, keys)
+    store = Warehouse.of(session.settings)
+    partitions_of = stored_partitions(store, keys, publication_folder=session.settings.published)
     different = compared(keys, materialized_keys, partitions_of)
     if different.lost:
         place = session.settings.database
@@ -268,8 +253,9 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
     if events:
         text = f"the store has {len(events)} partition(s) that Dagster does not know; they are reported to it"
         session.out.print(text, highlight=False, soft_wrap=True)
-        for event in events:
-            instance.report_runless_asset_event(event)
+        with interruptions_held_back():
+            for event in events:
+                instance.report_runless_asset_event(event)
     return held_by_both(keys, materialized_keys, partitions_of)
 
 

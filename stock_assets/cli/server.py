@@ -19,6 +19,7 @@ import psutil
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.home import OWNED_HOME, lock_home
+from stock_assets.cli.interruptions import interruptions_held_back
 from stock_assets.cli.profiles import instance_file
 from stock_assets.errors import StockAssetsError
 from stock_assets.files import make_folder, write_file
@@ -165,7 +166,8 @@ def dagster_dev(
     home = prepare_home(settings, instance)
     log = home / LOG
     with lock_home(home) as lock:
-        settle_interrupted_runs(home, settings.dagster_postgres)
+        with interruptions_held_back():
+            settle_interrupted_runs(home, settings.dagster_postgres)
         if log.exists():
             log.replace(log.with_suffix(".previous.log"))
         with log.open("ab") as sink:  # appending, so that the server goes on at the end after `rotate`

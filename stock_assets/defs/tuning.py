@@ -1,5 +1,7 @@
 """Tuning, on demand: trials of the networks' hyperparameters, judged before the first model year."""
 
+from typing import Any
+
 import dagster as dg
 import polars as pl
 from pydantic import Field
@@ -45,17 +47,13 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def tuned_hyperparameters(
         context: dg.AssetExecutionContext, config: TuningConfig, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
-        def log_trial(row: dict) -> None:
-            score = f"log-loss {row['value']:.5f}" if row["value"] is not None else "no score"
-            context.log.info(f"{row['study']}: trial {row['trial']} {row['state']}, {score}, {row['params']}")
-
         tuned = tune_networks(
             warehouse,
             settings,
             config.networks,
             trials=config.trials,
             workers=config.workers,
-            on_trial=log_trial,
+            on_trial=lambda row: context.log.info(trial_line(row)),
             say=context.log.info,
         )
         metadata = {"dagster/row_count": tuned.rows.height, "pca_version": tuned.pca_version}
@@ -65,6 +63,12 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         return dg.MaterializeResult(metadata=metadata)
 
     return [tuned_hyperparameters]
+
+
+def trial_line(row: dict[str, Any]) -> str:
+    """What the log says of a trial that came to an end (`tuned.trial_row`)."""
+    score = f"log-loss {row['value']:.5f}" if row["value"] is not None else "no score"
+    return f"{row['study']}: trial {row['trial']} {row['state']}, {score}, {row['params']}"
 
 
 def findings(tuned: TunedNetwork) -> dict[str, dg.MetadataValue | str]:
