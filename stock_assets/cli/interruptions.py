@@ -1,4 +1,4 @@
-"""How a signal ends `stock-assets run`: as KeyboardInterrupt, once, and never in the middle of Dagster's own storage."""
+"""How a signal ends `stock-assets run`: as KeyboardInterrupt, once, and never in the middle of Dagster's storage."""
 
 import signal
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Tuning, on demand: trials of the networks' hyperparameters, judged before the first model year."""
 
-from typing import Any
-
 import dagster as dg
 import polars as pl
 from pydantic import Field
@@ -10,7 +8,7 @@ from stock_assets.cores import usable_cores
 from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.features.materialize import feature_tables
 from stock_assets.model.materialize.tuning import TABLE, tune_networks
-from stock_assets.model.tuned import TunedNetwork
+from stock_assets.model.tuned import TunedNetwork, trial_line
 from stock_assets.model.tuning import TUNABLE
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -63,12 +61,6 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         return dg.MaterializeResult(metadata=metadata)
 
     return [tuned_hyperparameters]
-
-
-def trial_line(row: dict[str, Any]) -> str:
-    """What the log says of a trial that came to an end (`tuned.trial_row`)."""
-    score = f"log-loss {row['value']:.5f}" if row["value"] is not None else "no score"
-    return f"{row['study']}: trial {row['trial']} {row['state']}, {score}, {row['params']}"
 
 
 def findings(tuned: TunedNetwork) -> dict[str, dg.MetadataValue | str]:

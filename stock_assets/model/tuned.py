@@ -46,6 +46,12 @@ def trial_row(name: str, trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
     }
 
 
+def trial_line(row: Mapping[str, Any]) -> str:
+    """What the log says of a trial that came to an end (`trial_row`)."""
+    score = f"log-loss {row['value']:.5f}" if row["value"] is not None else "no score"
+    return f"{row['study']}: trial {row['trial']} {row['state']}, {score}, {row['params']}"
+
+
 def score_of(trial: "optuna.trial.FrozenTrial") -> Score:
     """The score of a complete trial."""
     assert trial.value is not None

@@ -27,16 +27,25 @@ def test_a_signal_ends_at_once(number: int):
 @pytest.mark.parametrize("number", ENDING)
 def test_a_signal_that_is_held_back_ends_afterwards(number: int):
     steps = []
-    with pytest.raises(KeyboardInterrupt), interruptions_held_back():
-        os.kill(os.getpid(), number)
-        steps.append("whole")
+
+    def interrupted_work() -> None:
+        with interruptions_held_back():
+            os.kill(os.getpid(), number)
+            steps.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_work()
     assert steps == ["whole"]
 
 
 def test_a_failure_does_not_lose_the_signal():
-    with pytest.raises(KeyboardInterrupt), interruptions_held_back():
-        os.kill(os.getpid(), signal.SIGINT)
-        raise ValueError("of the work")
+    def interrupted_failure() -> None:
+        with interruptions_held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ValueError("of the work")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_failure()
 
 
 def test_without_a_signal_nothing_ends():
