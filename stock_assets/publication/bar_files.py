@@ -79,12 +79,8 @@ def read_bar_pointer(folder: Place) -> BarPointer | None:
     another major version."""
     path = folder / POINTER
     try:
-        values = parse_json(path, path.read_bytes())
-    except FileNotFoundError:
-        return None
-    try:
-        if values["schema"][0] != SCHEMA[0]:
-            raise PublicationError(f"{path} is of form {values['schema']}; this version reads {SCHEMA[0]}.x")
+        if (values := _document(path)) is None:
+            return None
         return BarPointer(
             date.fromisoformat(values["session"]),
             datetime.fromisoformat(values["bar_end"]).astimezone(UTC),
@@ -92,8 +88,20 @@ def read_bar_pointer(folder: Place) -> BarPointer | None:
             values["digest"],
             dict(values["facts"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PublicationError(f"{path} is damaged: {error!r}; publish again: materialize bar_publication") from error
+
+
+def _document(path: Place) -> dict[str, Any] | None:
+    """The JSON object at `path`; None where there is none. Raises PublicationError for another major version or no
+    JSON, and KeyError, TypeError or IndexError where the version is damaged."""
+    try:
+        values = parse_json(path, path.read_bytes())
+    except FileNotFoundError:
+        return None
+    if values["schema"][0] != SCHEMA[0]:
+        raise PublicationError(f"{path} is of form {values['schema']}; this version reads {SCHEMA[0]}.x")
+    return values
 
 
 def read_bar_predictions(folder: Place, session: date) -> pl.DataFrame:
@@ -182,12 +190,8 @@ def read_backtest(folder: Place) -> dict[str, Any] | None:
     another major version."""
     path = folder / BACKTEST
     try:
-        values = parse_json(path, path.read_bytes())
-    except FileNotFoundError:
-        return None
-    try:
-        if values["schema"][0] != SCHEMA[0]:
-            raise PublicationError(f"{path} is of form {values['schema']}; this version reads {SCHEMA[0]}.x")
+        if (values := _document(path)) is None:
+            return None
         for book in values["books"]:
             _ = book["book"], book["equity"]
     except (KeyError, TypeError, IndexError) as error:

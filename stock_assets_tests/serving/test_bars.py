@@ -1,20 +1,26 @@
 """The running session of a market of bars over HTTP: what the API and the page say of what is published, and when."""
 
+import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from stock_assets.errors import PublicationError
 from stock_assets.model.bar_tables import BAR_PREDICTIONS
 from stock_assets.publication.bar_files import (
     BACKTEST,
+    POINTER,
     SCHEMA,
     BarPointer,
     merge_bars,
     point_to,
     put_backtest,
     put_bars,
+    read_backtest,
+    read_bar_pointer,
     remove_merged,
 )
 from stock_assets.serving.app import make_app
@@ -25,6 +31,8 @@ from stock_assets_tests.serving.apps import Asker
 
 DAY, OPENED = date(2025, 6, 22), datetime(2025, 6, 22, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+#: A document of today's version in which all else is of another kind.
+GUTTED = json.dumps({"schema": SCHEMA, "session": 3, "bar_end": None, "books": [4]})
 
 
 def said(hour: int, *tickers: str, version: str = "bar_rnn-1") -> pl.DataFrame:
@@ -127,6 +135,15 @@ def test_a_damaged_file_or_pointer_is_named_and_the_page_says_so(market):
     assert ask("/").status_code == 503
 
 
+@pytest.mark.parametrize("read", [read_bar_pointer, read_backtest])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": []}', '{"schema": 1}', '{"schema": [0]}', GUTTED])
+def test_a_damaged_document_of_bars_is_named(read: Callable[[Path], object], text: str, tmp_path: Path):
+    for name in (POINTER, BACKTEST):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(PublicationError, match=str(tmp_path)):
+        read(tmp_path)
+
+
 def test_a_reader_follows_a_session_file_by_file_through_its_merge(tmp_path: Path, monkeypatch):
     read: list[int] = []
     monkeypatch.setattr(
@@ -176,6 +193,10 @@ def test_the_back_test_is_answered_as_it_is_published_and_shown(market):
     page = ask("/").text
     assert "would have earned" in page
     assert page.count("\N{MINUS SIGN}25.00") == 4  # the total and the deepest fall of two books
+    for sessions in (19, 20):
+        long_books = [book | {"sessions": sessions, "net_sharpe": 1.25} for book in books]
+        put_backtest(folder, {"schema": SCHEMA, **document, "books": long_books})
+        assert ("+1.25" in ask("/").text) == (sessions == 20)
     (folder / BACKTEST).write_bytes(b"{")
     assert ask("/v1/bars/backtest").json()["type"].endswith("#damaged-publication")
     assert str(folder) not in ask("/v1/bars/backtest").text
