@@ -6,9 +6,15 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from stock_assets_tests.team.postgres import Server, running_server
+from stock_assets_tests.team.s3 import S3, Proxy, running_proxy, running_s3
+
+#: The bucket of a team's objects.
+BUCKET = "stocks"
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -120,3 +126,17 @@ def _enter(namespace: int) -> None:
 
 def _ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True).stdout.decode()
+
+
+@contextmanager
+def running_services(host: Host) -> Iterator[tuple[Server, S3, Proxy]]:
+    """On `host` what a team shares: Postgres with the empty database `dagster`, and S3 with an empty BUCKET behind a
+    proxy that other hosts reach."""
+    with ExitStack() as stack:
+        with host.within():
+            postgres = stack.enter_context(running_server())
+            s3 = stack.enter_context(running_s3())
+            proxy = stack.enter_context(running_proxy(s3, "0.0.0.0"))
+            postgres.database("dagster")
+            assert s3.request("PUT", f"/{BUCKET}") == 200
+        yield postgres, s3, proxy

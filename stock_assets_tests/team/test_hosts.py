@@ -29,9 +29,9 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.system.kills import contents
 from stock_assets_tests.team import evening_market
 from stock_assets_tests.team.evening_market import CLOSED, EVENINGS, LAST_BEFORE, SETTINGS
-from stock_assets_tests.team.hosts import Host, network, refusal
-from stock_assets_tests.team.postgres import Server, running_server
-from stock_assets_tests.team.s3 import Proxy, running_proxy, running_s3
+from stock_assets_tests.team.hosts import BUCKET, Host, network, refusal, running_services
+from stock_assets_tests.team.postgres import Server
+from stock_assets_tests.team.s3 import Proxy
 from stock_assets_tests.waiting import until
 
 SEED = int(os.environ.get("HOSTS_SEED", "20"))
@@ -41,7 +41,6 @@ CUT = 10.0
 AWAY = 3.0
 #: Everything ends within so many seconds, or hangs.
 PATIENCE = 600.0
-BUCKET = "stocks"
 MODULE = evening_market.__name__
 #: What is said of runs that failed.
 OF_FAILURES = ("alerts",)
@@ -178,12 +177,7 @@ def team(folder: Path) -> Iterator[Team]:
     """The hosts, at LAST_BEFORE: a copy of the filled market, its objects in the bucket, an empty database."""
     with ExitStack() as stack:
         services, control, data = stack.enter_context(network("services", "control", "data"))
-        with services.within():
-            postgres = stack.enter_context(running_server())
-            s3 = stack.enter_context(running_s3())
-            bucket = stack.enter_context(running_proxy(s3, "0.0.0.0"))
-            postgres.database("dagster")
-            assert s3.request("PUT", f"/{BUCKET}") == 200
+        postgres, s3, bucket = stack.enter_context(running_services(services))
         home = folder / "home"
         home.mkdir()
         for path, text in files_of(Profile.TEAM, home).items():

@@ -29,16 +29,16 @@ from stock_assets.storage.work_files import put_frame, read_frame
 from stock_assets.storage.work_queue import WorkQueue
 from stock_assets_tests.model.store import NOW, small_settings, small_store, trained
 from stock_assets_tests.team import shared_steps
-from stock_assets_tests.team.hosts import Host, network
-from stock_assets_tests.team.postgres import Server, running_server
-from stock_assets_tests.team.s3 import S3, Proxy, running_proxy, running_s3
+from stock_assets_tests.team.hosts import BUCKET, Host, network, running_services
+from stock_assets_tests.team.postgres import Server
+from stock_assets_tests.team.s3 import S3, Proxy
 from stock_assets_tests.team.shared_steps import GO, HELD, TABLE, TRIALS
 from stock_assets_tests.team.test_hosts import AWAY, CUT, PATIENCE, require_hosts
 from stock_assets_tests.team.test_postgres import new_database
 from stock_assets_tests.waiting import until
 
 __all__ = ["new_database"]
-BUCKET, MODULE = "stocks", shared_steps.__name__
+MODULE = shared_steps.__name__
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Team:
     def require_nothing_left(self) -> None:
         assert self.ask("SELECT count(*) FROM stock_assets_work_batches") == [(0,)]
         assert self.ask("SELECT count(*) FROM stock_assets_work_units") == [(0,)]
-        names = [found for found in self.objects() if "/work/" in found or "checkpoint" in found]
+        names = [name for name in self.objects() if "work" in name.split("/") or "checkpoint" in name]
         assert names == []
 
     def objects(self) -> list[str]:
@@ -110,12 +110,7 @@ def team(tmp_path: Path) -> Iterator[Team]:
     require_hosts()
     with ExitStack() as stack:
         services, data, other = stack.enter_context(network("services", "data", "other"))
-        with services.within():
-            postgres = stack.enter_context(running_server())
-            s3 = stack.enter_context(running_s3())
-            proxy = stack.enter_context(running_proxy(s3, "0.0.0.0"))
-            postgres.database("dagster")
-            assert s3.request("PUT", f"/{BUCKET}") == 200
+        postgres, s3, proxy = stack.enter_context(running_services(services))
         kept = {name: text for name, text in os.environ.items() if not name.startswith((PREFIX, "DAGSTER_", "PYTEST_"))}
         chosen = {
             "SOURCE": "simulated",
